@@ -1,0 +1,4 @@
+"""The exporter serves sealed versions over HTTP and records every prediction.
+
+It owns the tables of predictions, labels, versions and deployments, because a prediction row is defined by who writes it.
+"""

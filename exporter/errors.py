@@ -1,0 +1,107 @@
+"""What can go wrong in the exporter, one small class per thing a caller can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class ExporterError(Exception):
+    """Base of every error the exporter raises on purpose."""
+
+
+class DatabaseUnreachableError(ExporterError):
+    def __init__(self, url: str, why: object) -> None:
+        super().__init__(
+            f"The database {url} does not answer ({type(why).__name__}). Is the URL right and the server up?"
+        )
+        self.url = url
+
+
+class DatabaseNotReadyError(ExporterError):
+    def __init__(self, url: str, missing: Sequence[str]) -> None:
+        super().__init__(f"The database {url} lacks tables ({', '.join(missing)}). Run `trueup db upgrade`.")
+        self.missing = tuple(missing)
+
+
+class UnknownModelError(ExporterError):
+    def __init__(self, model: str) -> None:
+        super().__init__(f"No model {model!r} is served here.")
+        self.model = model
+
+
+class UnknownVersionError(ExporterError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(f"Model {model!r} has no version {version!r}.")
+
+
+class RejectedVersionError(ExporterError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(f"Version {version!r} of model {model!r} was rejected; it cannot be promoted.")
+
+
+class ChampionError(ExporterError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(
+            f"Version {version!r} of model {model!r} is serving; promote another before rejecting it."
+        )
+
+
+class NothingToRollBackError(ExporterError):
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Model {model!r} has no earlier version to go back to.")
+
+
+class ModelNameError(ExporterError):
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"{model!r} cannot be a model's name: use 1-64 letters, digits, '.', '-' or '_', "
+            "beginning with a letter or digit."
+        )
+
+
+class NoEngineError(ExporterError):
+    def __init__(self, path: Path, wanted: Sequence[str], known: Sequence[str]) -> None:
+        super().__init__(f"{path} asks for the engines {list(wanted)}; this exporter has {list(known)}.")
+
+
+class EngineFailedError(ExporterError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(f"The engine of {model!r} {version} failed on this request; the log has the cause.")
+
+
+class QueueFullError(ExporterError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} texts are waiting already. Try again in a second.")
+
+
+class DeadlineError(ExporterError):
+    def __init__(self, deadline_s: float) -> None:
+        super().__init__(f"The request waited longer than {deadline_s:g} s.")
+
+
+class StoppingError(ExporterError):
+    def __init__(self) -> None:
+        super().__init__("The exporter is shutting down.")
+
+
+class LedgerWriteError(ExporterError):
+    def __init__(self, folder: Path, why: OSError) -> None:
+        super().__init__(
+            f"The ledger in {folder} cannot be written ({why.strerror}); predictions wait until it can."
+        )
+
+
+class RequestError(ExporterError):
+    """A request that cannot be answered as it stands; `param` names the part at fault."""
+
+    def __init__(
+        self, message: str, param: str | None, *, status: int = 400, code: str = "invalid_request"
+    ) -> None:
+        super().__init__(message)
+        self.message, self.param, self.status, self.code = message, param, status, code
+
+
+class AddressError(ExporterError):
+    def __init__(self, host: str, port: int, why: OSError) -> None:
+        super().__init__(f"Cannot listen on {host}:{port} ({why.strerror}). Choose another [exporter] port.")

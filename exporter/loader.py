@@ -1,0 +1,203 @@
+"""Ledger to database: rows, hourly rollups and the position they came from, in one transaction.
+
+Whoever dies when, the position says what is in the database: nothing is missing and nothing is doubled.
+Several loaders may work on one folder; the write lock orders them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from exporter.database import lock_order, upsert
+from exporter.ledger import LOCK, SUFFIX, Damage, Reading, read_segment, segments, writer_is_dead
+from exporter.prediction import Prediction, columns
+from exporter.tables import ledger_positions, predictions, rollups
+
+BINS = 20
+_ORDER = 7_301_002
+_HOUR_S = 3600
+
+_log = structlog.get_logger()
+Rollup = tuple[str, str, int, str, str]
+
+
+def load_once(db: Engine, folder: Path) -> int:
+    """Load everything that lies in `folder`; returns the number of new rows.
+
+    Segments that are complete and loaded are removed, torn tails of dead writers and damages are logged.
+    """
+    loaded = 0
+    for writer, paths in segments(folder):
+        dead = writer_is_dead(folder, writer)
+        for path in paths:
+            last = path == paths[-1]
+            loaded += _load_segment(db, f"{writer}/{path.name}", path, complete=dead or not last)
+        if dead:
+            _remove_writer(folder / writer)
+    return loaded
+
+
+def store(connection: Connection, rows: Sequence[Prediction]) -> None:
+    """Insert predictions and their rollups; serial numbers become visible in order."""
+    if not rows:
+        return
+    lock_order(connection, _ORDER)
+    connection.execute(insert(predictions), [columns(row) for row in rows])
+    table = upsert(rollups, connection.dialect.name)
+    added = table.on_conflict_do_update(
+        index_elements=list(rollups.primary_key), set_={"rows": rollups.c.rows + table.excluded.rows}
+    )
+    keys = [column.name for column in rollups.primary_key]
+    counted = sorted(rolled_up(rows).items())
+    connection.execute(added, [dict(zip(keys, key, strict=True)) | {"rows": n} for key, n in counted])
+
+
+def rolled_up(rows: Sequence[Prediction]) -> Counter[Rollup]:
+    """Counts by (model, version, hour, series, bin)."""
+    counts: Counter[Rollup] = Counter()
+    for row in rows:
+        hour = int(row.at // _HOUR_S) * _HOUR_S
+        for series, value in _bins(row):
+            counts[row.model, row.version, hour, series, value] += 1
+    return counts
+
+
+def bin_name(value: float) -> str:
+    """Lower edge of the twentieth that `value` in [-1, 1] falls into.
+
+    >>> bin_name(0.97), bin_name(1.0), bin_name(-0.01)
+    ('0.95', '0.95', '-0.05')
+    """
+    return f"{min(int(value * BINS // 1), BINS - 1) / BINS:.2f}"
+
+
+class Loader:
+    """A thread that loads every `interval_s`; `stop` loads once more."""
+
+    def __init__(
+        self,
+        db: Engine,
+        folder: Path,
+        *,
+        interval_s: float,
+        loaded: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._db, self._folder, self._interval_s, self._loaded = db, folder, interval_s, loaded
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ledger-loader", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def run_once(self) -> None:
+        """One pass. A database that does not answer is logged; the ledger keeps the rows."""
+        try:
+            rows = load_once(self._db, self._folder)
+        except (SQLAlchemyError, OSError) as error:
+            _log.warning("ledger_not_loaded", error=type(error).__name__)
+            return
+        if rows:
+            self._loaded(rows)
+
+    def _work(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            try:
+                self.run_once()
+            except Exception:  # the loop must outlive what nobody foresaw; the ledger keeps the rows
+                _log.exception("ledger_loader_failed")
+        self.run_once()
+
+
+def _load_segment(db: Engine, name: str, path: Path, *, complete: bool) -> int:
+    rows = 0
+    with suppress(FileNotFoundError):  # another loader finished it
+        while _has_more(db, name, path, complete=complete):
+            before, reading, finished = _load_part(db, name, path, complete=complete)
+            rows += len(reading.predictions)
+            if finished:
+                path.unlink()
+            if finished or reading.position == before:
+                break
+    return rows
+
+
+def _has_more(db: Engine, name: str, path: Path, *, complete: bool) -> bool:
+    """Looked up without the write lock, which an idle loader must not take five times a second."""
+    with db.connect() as connection:
+        position, sealed = _position(connection, name)
+    if sealed:  # a crash came between the commit and the removal
+        path.unlink()
+        return False
+    return complete or path.stat().st_size > position
+
+
+def _load_part(db: Engine, name: str, path: Path, *, complete: bool) -> tuple[int, Reading, bool]:
+    """One transaction: the position before it, what was read, and whether the segment is finished."""
+    with db.begin() as connection:
+        lock_order(connection, _ORDER)
+        before, _ = _position(connection, name)
+        reading = read_segment(path, before)
+        finished = complete and (reading.torn or reading.position == path.stat().st_size)
+        for damage in reading.damages:
+            _set_aside(path, damage)
+        store(connection, reading.predictions)
+        if finished or reading.position > before:
+            _move(connection, name, reading.position, sealed=finished)
+    if reading.torn and finished:
+        lost = path.stat().st_size - reading.position
+        _log.warning("ledger_tail_torn", segment=name, position=reading.position, bytes=lost)
+    return before, reading, finished
+
+
+def _position(connection: Connection, name: str) -> tuple[int, bool]:
+    query = select(ledger_positions.c.position, ledger_positions.c.sealed)
+    row = connection.execute(query.where(ledger_positions.c.segment == name)).one_or_none()
+    return (row.position, row.sealed) if row else (0, False)
+
+
+def _move(connection: Connection, name: str, position: int, *, sealed: bool) -> None:
+    values = {"position": position, "sealed": sealed}
+    moved = upsert(ledger_positions, connection.dialect.name).values(segment=name, **values)
+    connection.execute(moved.on_conflict_do_update(index_elements=["segment"], set_=values))
+
+
+def _set_aside(path: Path, damage: Damage) -> None:
+    """Keep damaged bytes for whoever looks into it; the rest of the segment goes on."""
+    folder = path.parent.parent / ".damaged"
+    folder.mkdir(exist_ok=True)
+    with path.open("rb") as file:
+        file.seek(damage.start)
+        kept = folder / f"{path.parent.name}-{path.stem}-{damage.start}"
+        kept.write_bytes(file.read(damage.end - damage.start))
+    _log.error("ledger_damaged", segment=str(path), start=damage.start, end=damage.end, kept=str(kept))
+
+
+def _remove_writer(folder: Path) -> None:
+    """Remove a dead writer's folder once its segments are gone."""
+    with suppress(OSError):
+        if not any(folder.glob(f"*{SUFFIX}")):
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _bins(row: Prediction) -> list[tuple[str, str]]:
+    bins = [
+        ("label", row.label),
+        ("confidence", bin_name(row.score)),
+        ("tokens", str(1 << max(row.tokens - 1, 0).bit_length())),
+    ]
+    if row.similarity is not None:
+        bins.append(("similarity", bin_name(row.similarity)))
+    return bins

@@ -1,0 +1,69 @@
+"""One answered row: the columns of `predictions` but its serial number, and its form in the ledger."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from typing import Any
+
+from exporter.tables import Role
+
+Metadata = dict[str, str | float | int | bool | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    id: str
+    model: str
+    version: str
+    role: Role
+    at: float  # seconds since 1970 UTC
+    text: str | None
+    label: str
+    score: float
+    scores: tuple[float, ...]  # in the manifest's order of labels
+    embedding: bytes  # fp16 little endian, unit length
+    similarity: float | None
+    tokens: int
+    characters: int
+    truncated: bool
+    queue_ms: float
+    run_ms: float
+    metadata: Metadata
+
+
+_FIELDS = tuple(Prediction.__dataclass_fields__)
+_values = attrgetter(*_FIELDS)
+_EMBEDDING = _FIELDS.index("embedding")
+_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def encode(predictions: Iterable[Prediction]) -> bytes:
+    """A ledger frame's payload: a JSON array of rows, embeddings in base64. No NaN, no pickle."""
+    return _to_json([_row(_values(prediction)) for prediction in predictions]).encode()
+
+
+def decode(payload: bytes) -> list[Prediction]:
+    """What `encode` wrote. Raises ValueError or TypeError where it did not."""
+    return [_prediction(row) for row in json.loads(payload)]
+
+
+def columns(prediction: Prediction) -> dict[str, Any]:
+    """Parameters of an INSERT into `predictions`."""
+    return asdict(prediction) | {"scores": list(prediction.scores)}
+
+
+def _row(values: tuple[Any, ...]) -> list[Any]:
+    row = list(values)
+    row[_EMBEDDING] = b64encode(row[_EMBEDDING]).decode()
+    return row
+
+
+def _prediction(row: list[Any]) -> Prediction:
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["embedding"] = b64decode(values["embedding"])
+    values["scores"] = tuple(values["scores"])
+    return Prediction(**values)

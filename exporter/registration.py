@@ -1,0 +1,147 @@
+"""How a sealed directory becomes a candidate: copied, verified, replayed, recorded."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, func, insert, select
+
+from exporter.database import lock_order
+from exporter.engines import Answer, open_engine
+from exporter.errors import ModelNameError
+from exporter.tables import reference, versions
+from trainer.artifact import Version, open_version
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_STALE_S = 86_400.0
+_ORDER = 7_301_001
+
+
+def register(db: Engine, home: Path, directory: Path, *, threads: int, now: float) -> str:
+    """Copy a sealed directory into `home`, replay its hold-out, record it as a candidate; returns "vN".
+
+    Verified where it lies and again where it will be served from. Registering the same manifest twice returns
+    the version it already is. A crash leaves either the whole version or a staging folder that later goes.
+    Raises trainer.errors.VersionRefusedError, ModelNameError.
+    """
+    given = open_version(directory)
+    model = checked_name(given.manifest.model)
+    known = _registered(db, model, given.manifest_sha256)
+    if known is not None:
+        return known
+    staging = home / "versions" / ".staging"
+    _sweep(staging, now)
+    staged = staging / uuid4().hex
+    _copy(directory, staged)
+    version = open_version(staged)
+    answers = replay(version, threads=threads)
+    with db.begin() as connection:
+        lock_order(connection, _ORDER)
+        return _record(connection, home, version, answers, now)
+
+
+def replay(version: Version, *, threads: int) -> list[Answer]:
+    """The hold-out answered by the engine that will serve: training and serving cannot differ."""
+    engine = open_engine(version, threads=threads)
+    try:
+        return engine.run([row.text for row in version.holdout])
+    finally:
+        engine.close()
+
+
+def checked_name(model: str) -> str:
+    """`model`, if it can be a folder and a metric label.
+
+    >>> checked_name("router")
+    'router'
+    """
+    if not _NAME.fullmatch(model):
+        raise ModelNameError(model)
+    return model
+
+
+def _registered(db: Engine, model: str, manifest_sha256: str) -> str | None:
+    query = select(versions.c.version).where(
+        versions.c.model == model, versions.c.manifest_sha256 == manifest_sha256
+    )
+    with db.connect() as connection:
+        return connection.scalars(query.order_by(versions.c.number)).first()
+
+
+def _record(
+    connection: Connection, home: Path, version: Version, answers: Sequence[Answer], now: float
+) -> str:
+    model = version.manifest.model
+    highest = connection.scalar(select(func.max(versions.c.number)).where(versions.c.model == model))
+    number = (highest or 0) + 1
+    name = f"v{number}"
+    path = home / "versions" / model / name
+    if path.exists():  # left by a crash between the rename and the commit: nobody can serve it
+        shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    version.path.rename(path)
+    _sync(path.parent)
+    connection.execute(
+        insert(versions).values(
+            model=model,
+            version=name,
+            number=number,
+            parent=version.manifest.parent,
+            state="candidate",
+            path=str(path.absolute()),
+            manifest_sha256=version.manifest_sha256,
+            manifest=version.manifest.model_dump(mode="json"),
+            created_at=now,
+        )
+    )
+    rows = _reference_rows(version, name, answers)
+    if rows:
+        connection.execute(insert(reference), rows)
+    return name
+
+
+def _reference_rows(version: Version, name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": version.manifest.model,
+            "version": name,
+            "row": number,
+            "in_reference": row.in_reference,
+            "truth": row.label,
+            "label": version.manifest.labels[answer.label_index],
+            "score": answer.score,
+            "scores": list(answer.scores),
+            "similarity": answer.similarity,
+            "tokens": answer.tokens,
+            "characters": len(row.text),
+        }
+        for number, (row, answer) in enumerate(zip(version.holdout, answers, strict=True))
+    ]
+
+
+def _copy(directory: Path, target: Path) -> None:
+    shutil.copytree(directory, target, symlinks=True)
+    for path in [*target.iterdir(), target, target.parent]:
+        _sync(path)
+
+
+def _sweep(staging: Path, now: float) -> None:
+    """Remove what crashed registrations left, a day later: another process may be at work here."""
+    staging.mkdir(parents=True, exist_ok=True)
+    for left in staging.iterdir():
+        if now - left.stat().st_mtime > _STALE_S:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

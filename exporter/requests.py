@@ -1,0 +1,131 @@
+"""Request bodies, parsed by hand: every way to be wrong is a RequestError that names the part at fault."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import Any, NoReturn
+
+from exporter.errors import RequestError
+from exporter.prediction import Metadata
+from exporter.redact import storable
+from exporter.service import Input
+from exporter.settings import ExporterSettings
+
+MAX_LABELS = 10_000
+MAX_METADATA = 16
+MAX_METADATA_CHARACTERS = 256
+MAX_ID_CHARACTERS = 128
+MAX_LABEL_CHARACTERS = 1024
+
+
+def parse_predict(body: bytes, settings: ExporterSettings) -> tuple[str, list[Input]]:
+    """(model, inputs) of {"model", "inputs": [text or {"text", "metadata"}], "metadata"?}."""
+    request = _object(parse_json(body), None)
+    model = request.get("model")
+    if not isinstance(model, str) or not model:
+        raise RequestError("`model` must be a name.", "model")
+    given = request.get("inputs")
+    if not isinstance(given, list) or not given:
+        raise RequestError("`inputs` must be a list of at least one text.", "inputs")
+    if len(given) > settings.max_texts:
+        raise RequestError(f"`inputs` may hold {settings.max_texts} texts, not {len(given)}.", "inputs")
+    shared = _metadata(request.get("metadata"), "metadata")
+    return model, [
+        _input(item, f"inputs[{number}]", shared, settings.max_characters)
+        for number, item in enumerate(given)
+    ]
+
+
+def parse_labels(body: bytes) -> list[tuple[str, str]]:
+    """(prediction id, label) rows of {"labels": [{"id", "label"}]}."""
+    given = _object(parse_json(body), None).get("labels")
+    if not isinstance(given, list) or not given:
+        raise RequestError('`labels` must be a list of at least one {"id", "label"}.', "labels")
+    if len(given) > MAX_LABELS:
+        raise RequestError(f"`labels` may hold {MAX_LABELS} rows, not {len(given)}.", "labels")
+    return [_label(item, f"labels[{number}]") for number, item in enumerate(given)]
+
+
+def parse_json(body: bytes) -> Any:
+    """Strict JSON: UTF-8, no NaN, no Infinity."""
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"The body is not UTF-8 (byte {error.start}).", None, code="invalid_json"
+        ) from error
+    except RecursionError as error:
+        raise RequestError("The JSON is nested too deeply.", None, code="invalid_json") from error
+    except ValueError as error:
+        raise RequestError(f"The body is not JSON ({_where(error)}).", None, code="invalid_json") from error
+
+
+def _where(error: ValueError) -> str:
+    """Without the body's own words, which an error message must not repeat."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno}"
+    return "a number is out of range"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise RequestError(f"{name} is not JSON.", None, code="invalid_json")
+
+
+def _object(value: Any, param: str | None) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestError(f"{param or 'The body'} must be a JSON object.", param)
+    return value
+
+
+def _input(item: Any, param: str, shared: Metadata, max_characters: int) -> Input:
+    metadata = shared
+    if isinstance(item, dict):
+        metadata = shared | _metadata(item.get("metadata"), f"{param}.metadata")
+        param, item = f"{param}.text", item.get("text")
+    if not isinstance(item, str):
+        raise RequestError(f"{param} must be a text.", param)
+    if len(item) > max_characters:
+        raise RequestError(f"{param} has {len(item)} characters; {max_characters} are allowed.", param)
+    return Input(storable(item), metadata)
+
+
+def _metadata(value: Any, param: str) -> Metadata:
+    if value is None:
+        return {}
+    given = _object(value, param)
+    if len(given) > MAX_METADATA:
+        raise RequestError(f"{param} may hold {MAX_METADATA} entries, not {len(given)}.", param)
+    return {_short(name, param): _slice(item, param) for name, item in given.items()}
+
+
+def _slice(value: Any, param: str) -> str | float | int | bool | None:
+    if isinstance(value, str):
+        return _short(value, param)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) < 1 << 63:
+        return value
+    if isinstance(value, float) and isfinite(value):
+        return value
+    raise RequestError(f"{param} may hold texts, numbers, true, false and null.", param)
+
+
+def _short(value: str, param: str) -> str:
+    if len(value) > MAX_METADATA_CHARACTERS:
+        raise RequestError(f"{param}: names and texts may have {MAX_METADATA_CHARACTERS} characters.", param)
+    return storable(value)
+
+
+def _label(item: Any, param: str) -> tuple[str, str]:
+    row = _object(item, param)
+    return (
+        _string(row.get("id"), f"{param}.id", MAX_ID_CHARACTERS),
+        _string(row.get("label"), f"{param}.label", MAX_LABEL_CHARACTERS),
+    )
+
+
+def _string(value: Any, param: str, longest: int) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise RequestError(f"{param} must be a text of 1 to {longest} characters.", param)
+    return storable(value)

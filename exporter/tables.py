@@ -1,0 +1,155 @@
+"""Tables that the exporter owns; the monitor adds its own to the same `metadata`.
+
+Every `*_at` column and `at` is seconds since 1970-01-01 UTC, as a double: the same arithmetic on SQLite and
+PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+Role = Literal["champion", "challenger"]
+VersionState = Literal["candidate", "challenger", "champion", "retired", "rejected"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only where the key's type is INTEGER.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),  # "v1", "v2", … per model, in order of registration
+    Column("number", Integer, nullable=False),
+    Column("parent", Text),
+    Column("state", Text, nullable=False),  # VersionState
+    Column("path", Text, nullable=False),  # the sealed directory
+    Column("manifest_sha256", Text, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("model", "number"),
+)
+
+# The hold-out of a version as the exporter's own engine answered it when the version was registered.
+reference = Table(
+    "reference",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),  # row number in holdout.parquet
+    Column("in_reference", Boolean, nullable=False),  # False: kept for non-inferiority tests only
+    Column("truth", Text),
+    Column("label", Text, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("scores", JSON, nullable=False),
+    Column("similarity", Double),
+    Column("tokens", Integer, nullable=False),
+    Column("characters", Integer, nullable=False),
+    ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("champion", Text, nullable=False),
+    Column("previous", Text),
+    Column("revision", Integer, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    ForeignKeyConstraint(["model", "champion"], ["versions.model", "versions.version"]),
+)
+
+deployment_events = Table(
+    "deployment_events",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("replaced", Text),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Index(None, "model", "at"),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("seq", Serial, primary_key=True),  # order of loading; checks remember how far they read
+    Column("id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("role", Text, nullable=False),  # Role
+    Column("at", Double, nullable=False),
+    Column("text", Text),  # by the text policy; None where it is not kept
+    Column("label", Text, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("scores", JSON, nullable=False),  # probabilities in the manifest's order of labels
+    Column("embedding", LargeBinary, nullable=False),  # pooled, unit length, fp16 little endian
+    Column("similarity", Double),  # cosine to the nearest training text, in [-1, 1]
+    Column("tokens", Integer, nullable=False),
+    Column("characters", Integer, nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("queue_ms", Double, nullable=False),
+    Column("run_ms", Double, nullable=False),
+    Column("metadata", JSON, nullable=False),  # the client's own slices, {"name": "value"}
+    UniqueConstraint("id"),
+    Index(None, "model", "version", "seq"),
+    Index("ix_predictions_at", "at", postgresql_using="brin"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("seq", Serial, primary_key=True),  # order of arrival
+    Column("prediction_id", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("prediction_id"),
+)
+
+# How far each ledger segment was loaded, written in the same transaction as its rows: exactly once.
+ledger_positions = Table(
+    "ledger_positions",
+    metadata,
+    Column("segment", Text, primary_key=True),  # "<exporter id>/<segment file name>"
+    Column("position", BigInteger, nullable=False),  # bytes loaded
+    Column("sealed", Boolean, nullable=False),  # no more rows will come; the file may go
+)
+
+# Mergeable hourly counts, written with the batch: dashboards never scan predictions.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),  # start of the hour
+    Column("series", Text, primary_key=True),  # "label", "confidence", "similarity", "tokens"
+    Column("bin", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+)

@@ -1,0 +1,129 @@
+"""From a decision to a queued job: the facts that policy asks for, and the job with its key."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import Connection, Engine, func, select
+
+from exporter import registry
+from exporter.database import clock, lock_order
+from monitor import episodes, history, policy
+from monitor.jobs import JobRefused, enqueue
+from monitor.settings import ModelSettings, MonitorSettings
+from monitor.tables import jobs
+from monitor.windows import Window
+
+DECISIONS = 0x63686563  # the lock under which decisions are made, one at a time
+
+
+def ask_retrain(
+    db: Engine,
+    model: str,
+    settings: ModelSettings,
+    monitor: MonitorSettings,
+    *,
+    asked: policy.Asked,
+    now: float | None = None,
+    key: str | None = None,
+) -> tuple[policy.Decision, int | None]:
+    """Decide without a new window: by a schedule, a person, or an open page whose labels were too few so far.
+
+    Returns the decision and the id of the job where one was queued. `key` makes a schedule's slot ask once.
+    """
+    now = database_now(db) if now is None else now
+    retrains = history.read_retrains(db, model, now)
+    version = registry.champion(db, model)
+    with db.begin() as connection:
+        lock_order(connection, DECISIONS)
+        if version is None:
+            raise JobRefused(model, "it has no champion to start from")
+        situation = situate(connection, model, version, asked, retrains, now)
+        decision = policy.decide(situation, limits(settings))
+        if decision.action != "retrain":
+            return decision, None
+        job = queue(connection, model, version, decision, monitor, now, key)
+    return decision, job
+
+
+def limits(settings: ModelSettings) -> policy.Limits:
+    """The policy's view of [models.NAME]."""
+    return policy.Limits(
+        min_labels=settings.min_labels,
+        cooldown_s=settings.cooldown,
+        retrains_per_day=settings.retrains_per_day,
+        max_rejected=settings.max_rejected,
+        approval=settings.approval,
+    )
+
+
+def database_now(db: Engine) -> float:
+    """The database's clock, for callers that have no clock of their own."""
+    with db.connect() as connection:
+        return clock(connection)
+
+
+def situate(
+    connection: Connection,
+    model: str,
+    version: str,
+    asked: policy.Asked,
+    retrains: history.Retrains,
+    now: float,
+    *,
+    window: Window | None = None,
+) -> policy.Situation:
+    """What is known without a window's evidence; labels count from the onset of an open drift."""
+    open_ = [episode for episode in episodes.list_open(connection, model) if episode.state == "firing"]
+    since = min((int(episode.detail.get("onset_seq", 0)) for episode in open_), default=0)
+    if not open_ and window is not None:
+        since = history.read_onset(connection, model, version) or window.first_seq
+    if asked != "check":
+        since = 0
+    return policy.Situation(
+        asked=asked,
+        now=now,
+        open_causes=tuple(episode.cause for episode in open_),
+        labels_since_champion=history.labels_after(connection, model, version, since),
+        last_retrain_at=retrains.last_at,
+        retrains_in_24_h=retrains.in_24_h,
+        consecutive_rejections=retrains.rejections,
+        active_job=retrains.active,
+    )
+
+
+def queue(
+    connection: Connection,
+    model: str,
+    version: str,
+    decision: policy.Decision,
+    monitor: MonitorSettings,
+    now: float,
+    key: str | None,
+) -> int | None:
+    """Queue the decided retrain; None where the same cause was answered or a job is active already."""
+    assert decision.trigger is not None
+    episode = _episode(connection, model) if decision.trigger in ("page", "threshold") else None
+    if episode is not None:
+        answered = select(func.count()).where(jobs.c.episode_id == episode)
+        key = f"{model}:episode {episode}:{connection.execute(answered).scalar_one()}"
+    try:
+        return enqueue(
+            connection,
+            model,
+            trigger=decision.trigger,
+            dedupe_key=key or f"{model}:{decision.trigger}:{secrets.token_hex(8)}",
+            base_version=version,
+            max_attempts=monitor.max_attempts,
+            episode_id=episode,
+            now=now,
+        )
+    except JobRefused:
+        return None
+
+
+def _episode(connection: Connection, model: str) -> int | None:
+    """The open episode that a retrain answers: loss before anything else."""
+    firing = [found for found in episodes.list_open(connection, model) if found.state == "firing"]
+    firing.sort(key=lambda found: (found.cause not in ("drift", "accuracy"), found.id))
+    return firing[0].id if firing else None

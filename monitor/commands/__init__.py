@@ -1,0 +1,109 @@
+"""What the command line does, one module per panel of `trueup --help`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from exporter import registry
+from exporter.database import open_database
+from exporter.errors import ExporterError
+from monitor.config import Settings, load_settings
+from monitor.errors import MonitorError
+from monitor.migrate import upgrade
+from trainer.errors import TrainerError
+
+console = Console()
+errors = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a command found: `data` for --json, `view` for people, `status` for the shell."""
+
+    data: Any
+    view: tuple[RenderableType, ...] = ()
+    status: int = 0
+
+    def show(self) -> None:
+        for part in self.view:
+            console.print(part)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Settings and, opened when first asked for, the migrated database."""
+
+    settings: Settings
+    config: Path | None
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    @cached_property
+    def db(self) -> Engine:
+        self.home.mkdir(parents=True, exist_ok=True)
+        db = open_database(self.settings.database_url)
+        upgrade(db)
+        return db
+
+
+class DatabaseUnreachableError(MonitorError):
+    """The database does not answer."""
+
+    def __init__(self, url: str, cause: str) -> None:
+        super().__init__(
+            f"The database {url} does not answer ({cause.strip()}). "
+            "Check [exporter] database_url or TRUEUP__EXPORTER__DATABASE_URL; `trueup doctor` tells more."
+        )
+
+
+class UnknownModelError(MonitorError):
+    """No such model."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        there = ", ".join(known) or "none yet: `trueup train SPEC.toml` makes one"
+        super().__init__(f"There is no model {name!r}. Known: {there}.")
+
+
+def known(context: Context, name: str | None) -> str | None:
+    """Return `name` if it is None or registered; UnknownModelError otherwise."""
+    names = registry.models(context.db)
+    if name is not None and name not in names:
+        raise UnknownModelError(name, names)
+    return name
+
+
+def run(command: Callable[..., Outcome], config: Path | None, arguments: dict[str, Any]) -> Outcome:
+    """Load the settings, call the command, and turn what a user can mend into one line and status 2."""
+    try:
+        context = Context(load_settings(_config_file(config)), _config_file(config))
+        return command(context, **arguments)
+    except (TrainerError, ExporterError, MonitorError) as error:
+        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+    except OperationalError as error:
+        url = context.db.url if "db" in context.__dict__ else context.settings.database_url
+        problem = DatabaseUnreachableError(str(url), str(error.orig).splitlines()[0])
+        errors.print(f"[bold red]error:[/] {_plain(problem)}", highlight=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        sys.exit(130)
+    sys.exit(2)
+
+
+def _config_file(config: Path | None) -> Path | None:
+    default = Path("trueup.toml")
+    return config or (default if default.exists() else None)
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("[", r"\[")

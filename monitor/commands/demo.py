@@ -1,0 +1,65 @@
+"""`trueup demo`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.live import Live
+
+from monitor.commands import Context, Outcome, console
+from monitor.demo.drive import Demo, play, prepare
+from monitor.demo.processes import Children, MemoryWatch
+from monitor.demo.story import Story, summary
+from monitor.demo.view import STAGES, closing, view
+
+
+def demo(context: Context, *, fast: bool, folder: Path, keep_serving: bool, quiet: bool) -> Outcome:
+    """Play the demo and sum it up."""
+    started, story = time.monotonic(), Story()
+    tell = _Screen(quiet)
+    tell("starting", story)
+    prepared = prepare(folder, context.settings.trainer.cache, fast=fast)
+    memory = MemoryWatch()
+    children = Children(prepared.config, folder / "logs")
+    try:
+        with tell:
+            play(prepared, story, tell, children=children)
+    finally:
+        peak_rss_mb = memory.stop()
+        if not keep_serving:
+            children.stop()
+    data = summary(story, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb)
+    return Outcome(data=data, view=_closing(prepared, story, data))
+
+
+def _closing(prepared: Demo, story: Story, data: dict[str, Any]) -> tuple[Any, ...]:
+    last = closing(story, data, prepared.status_url, str(prepared.folder))
+    return (last,) if sys.stdout.isatty() else (view(story), last)
+
+
+class _Screen:
+    """A live display on a terminal; one line per stage elsewhere; nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live = (
+            Live(console=console, refresh_per_second=8) if sys.stdout.isatty() and not quiet else None
+        )
+
+    def __enter__(self) -> None:
+        if self._live:
+            self._live.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, stage: str, story: Story) -> None:
+        changed, story.stage = stage != story.stage or stage == "starting", stage
+        if self._live:
+            self._live.update(view(story))
+        elif changed and not self._quiet and stage not in ("window", "training"):
+            console.print(STAGES[stage])

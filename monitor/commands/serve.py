@@ -1,0 +1,90 @@
+"""Long-running processes: the exporter, the monitor, or both."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import uvicorn
+
+from exporter.server import serve as serve_exporter
+from monitor.commands import Context, Outcome, errors
+from monitor.errors import MonitorError
+from monitor.web import status_app
+from monitor.worker import run_monitor
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class OpenBindError(MonitorError):
+    """The address is reachable from other machines and nothing guards it."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} is reachable from other machines, and there are no keys yet: bind 127.0.0.1 and put a "
+            "reverse proxy with authentication before it."
+        )
+
+
+def serve(context: Context, *, host: str | None, port: int | None) -> Outcome:
+    """Run the exporter until SIGTERM, which drains it."""
+    changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    settings = context.settings.exporter.model_copy(
+        update={"database_url": context.settings.database_url, **changes}
+    )
+    _refuse_open(settings.host)
+    context.db.dispose()  # migrated; the exporter opens its own
+    errors.print(f"exporter on http://{settings.host}:{settings.port}  (POST /v1/predict)", highlight=False)
+    serve_exporter(settings, context.home)
+    return Outcome(data={"stopped": True})
+
+
+def monitor(context: Context, *, port: int | None) -> Outcome:
+    """Run schedules, checks and retrains, and the status page, until SIGTERM."""
+    settings = context.settings.monitor
+    _refuse_open(settings.host)
+    shown = settings.port if port is None else port
+    app = status_app(context.db, context.home, hosts=[*LOOPBACK, settings.host])
+    stop = threading.Event()
+    worker = threading.Thread(
+        target=run_monitor, args=(context.db, context.home, context.settings.monitor), name="monitor",
+        kwargs={"models": context.settings.model, "trainer": context.settings.trainer,
+                "exporter": context.settings.exporter, "stop": stop},
+    )  # fmt: skip
+    worker.start()
+    errors.print(f"monitor on http://{settings.host}:{shown}/", highlight=False)
+    try:
+        uvicorn.Server(uvicorn.Config(app, settings.host, shown, log_level="warning", access_log=False)).run()
+    finally:
+        stop.set()
+        worker.join()
+    return Outcome(data={"stopped": True})
+
+
+def up(context: Context) -> Outcome:
+    """Run both as children; when one ends, stop the other."""
+    assert context.db is not None  # migrate once, before both open it
+    config = [] if context.config is None else ["--config", str(context.config)]
+    children = {
+        name: subprocess.Popen([sys.executable, "-m", "monitor", name, *config])
+        for name in ("serve", "monitor")
+    }
+    try:
+        while all(child.poll() is None for child in children.values()):
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for child in children.values():
+            child.terminate()
+        codes = {name: child.wait() for name, child in children.items()}
+    return Outcome(
+        data={"stopped": codes}, status=int(any(code not in (0, -15, 130) for code in codes.values()))
+    )
+
+
+def _refuse_open(host: str) -> None:
+    if host not in LOOPBACK:
+        raise OpenBindError(host)

@@ -1,0 +1,157 @@
+"""Checks, retrains, jobs, alerts and labels by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from sqlalchemy import select
+
+from exporter.labels import record_labels
+from monitor.asking import ask_retrain
+from monitor.check import run_check
+from monitor.commands import Context, Outcome, known
+from monitor.commands.models import age, stages
+from monitor.errors import MonitorError
+from monitor.jobs import Job, JobRefused, claim, list_jobs
+from monitor.retrain import Workshop, run_job
+from monitor.story import powers
+from monitor.tables import episodes
+
+
+class LabelFileError(MonitorError):
+    """A label file or a line of it cannot be read."""
+
+    def __init__(self, file: Path, line: int, problem: str) -> None:
+        super().__init__(f'{file}:{line}: {problem}; each line is {{"id": "p…", "label": "…"}}.')
+
+
+def alerts(context: Context, *, name: str | None) -> Outcome:
+    """List episodes, newest first; status 1 while one is firing."""
+    query = select(episodes).order_by(episodes.c.id.desc()).limit(100)
+    if known(context, name) is not None:
+        query = query.where(episodes.c.model == name)
+    with context.db.connect() as connection:
+        data = [dict(row) for row in connection.execute(query).mappings()]
+    table = Table("id", "model", "version", "cause", "state", "opened", "resolved")
+    for row in data:
+        ended = "–" if row["resolved_at"] is None else f"{age(row['resolved_at'])} ago"
+        shown = (str(row[key]) for key in ("id", "model", "version", "cause", "state"))
+        table.add_row(*shown, f"{age(row['opened_at'])} ago", ended)
+    firing = any(row["state"] == "firing" for row in data)
+    view = (table if data else "No alerts.",)
+    return Outcome(data={"episodes": data, "firing": firing}, view=view, status=int(firing))
+
+
+def jobs(context: Context, *, name: str | None) -> Outcome:
+    """List retraining jobs, newest first."""
+    data = [asdict(job) for job in list_jobs(context.db, known(context, name))]
+    table = Table("job", "model", "trigger", "state", "stage", "from → to", "verdict")
+    for job in data:
+        verdict = job["verdict"]
+        said = "–" if verdict is None else ("promoted" if verdict.get("promote") else "refused")
+        shown = (str(job[key]) for key in ("id", "model", "trigger", "state"))
+        versions = f"{job['base_version'] or '–'} → {job['candidate'] or '–'}"
+        table.add_row(*shown, str(job["progress"].get("stage", "–")), versions, job["error"] or said)
+    return Outcome(data={"jobs": data}, view=(table if data else "No retraining jobs.",))
+
+
+def labels(context: Context, *, file: Path) -> Outcome:
+    """Record a file of labels; report refused rows, keep the rest."""
+    rows = list(_read_labels(file))
+    outcomes = record_labels(context.db, rows, source="file", now=time.time())
+    refused = [asdict(one) | {"line": line} for line, one in enumerate(outcomes, 1) if one.status == "error"]
+    data = {
+        "stored": sum(one.status == "stored" for one in outcomes),
+        "duplicates": sum(one.status == "duplicate" for one in outcomes),
+        "errors": refused,
+    }
+    lines = [f"{data['stored']} stored, {data['duplicates']} already there, {len(refused)} refused"]
+    lines += [f"  line {one['line']}: {one['message']}" for one in refused[:20]]
+    return Outcome(data=data, view=tuple(lines), status=int(bool(refused)))
+
+
+def _read_labels(file: Path) -> Iterator[tuple[str, str]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelFileError(file, 0, f"cannot be read ({error})") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise LabelFileError(file, number, f"is not JSON ({error.msg})") from error
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "label")):
+            raise LabelFileError(file, number, 'has no "id" and "label" that are strings')
+        yield row["id"], row["label"]
+
+
+def check(context: Context, *, name: str) -> Outcome:
+    """Run one check now; status 1 when it pages."""
+    known(context, name)
+    settings = context.settings
+    result = run_check(context.db, context.home, name, settings.model(name), settings.monitor)
+    judged = [asdict(one) for one in result.checks]
+    data = {
+        "model": name,
+        "version": result.version,
+        "checks": judged,
+        "paged": result.paged,
+        "job": result.job,
+    }
+    table = Table("check", "rows", "labels", "accuracy", "e-value / page line", "state", "decision")
+    for one in result.checks:
+        line = f"10^{powers(one.log_e) or 0:.1f} / 10^{powers(one.log_page_line) or 0:.1f}"
+        accuracy = "–" if one.accuracy is None else f"{one.accuracy:.3f}"
+        decision = f"{one.decision.action}: {' '.join(one.decision.reasons)}"
+        table.add_row(str(one.id), str(one.rows), str(one.labelled), accuracy, line, one.state, decision)
+    nothing = f"Nothing new: fewer than {settings.model(name).window} predictions since the last check."
+    view = (table if judged else nothing, *([f"Retrain queued: job {result.job}"] if result.job else []))
+    return Outcome(data=data, view=view, status=int(result.paged))
+
+
+def retrain(context: Context, *, name: str, wait: bool, quiet: bool) -> Outcome:
+    """Queue a retrain, and run it here unless --no-wait."""
+    known(context, name)
+    settings = context.settings
+    decision, queued = ask_retrain(context.db, name, settings.model(name), settings.monitor, asked="manual")
+    if queued is None:
+        raise JobRefused(name, " ".join(decision.reasons))
+    if not wait:
+        return Outcome(data={"job": queued, "state": "queued"}, view=(f"Job {queued} is queued.",))
+    with stages(quiet) as show:
+        job = run_here(context, name, show)
+    data = asdict(job)
+    promoted = bool(job.verdict and job.verdict.get("promote"))
+    reasons = " ".join((job.verdict or {}).get("reasons", [])) or job.error or job.state
+    view = f"Job {job.id}: {'promoted ' + str(job.candidate) if promoted else 'not promoted'}. {reasons}"
+    return Outcome(data=data, view=(view,), status=int(not promoted))
+
+
+def run_here(context: Context, name: str, show: Callable[[dict[str, Any]], None]) -> Job:
+    """Claim and run the model's queued job in this process, attempt by attempt; return how it ended."""
+    settings = context.settings
+    shop = Workshop(
+        db=context.db,
+        home=context.home,
+        settings=settings.model(name),
+        monitor=settings.monitor,
+        trainer=settings.trainer,
+        watch=show,
+    )
+    while True:
+        claimed = claim(context.db, f"cli-{os.getpid()}", lease_s=settings.monitor.job_lease_s)
+        if claimed is not None:
+            run_job(shop, claimed)
+        job = list_jobs(context.db, name, limit=1)[0]
+        if job.state not in ("queued", "running"):
+            return job
+        time.sleep(1.0)

@@ -1,0 +1,212 @@
+"""What a retrain learns from and what proves it: rows, hold-out, and which answers are compared.
+
+No row is ever both: a labelled prediction is held out by a hash of its id, now and in every later retrain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Row as Found
+
+from exporter import registry
+from exporter.tables import labels, predictions, versions
+from monitor.errors import MonitorError
+from monitor.settings import ModelSettings
+from trainer.artifact import Manifest
+from trainer.rows import HoldoutRow, Row, read_holdout, read_snapshot
+from trainer.spec import TrainSpec, load_spec
+
+FRESH_ROWS = 200  # recent rows from which they alone are the new reference
+_NEWEST = 50_000  # labelled predictions that one retrain reads
+
+
+class NothingNewError(MonitorError):
+    """There is nothing to learn."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"No labelled prediction of {model!r} with its text is new since the champion was trained. "
+            "Send labels (POST /v1/labels), and keep texts ([exporter] store_text)."
+        )
+
+
+class MissingSnapshotError(MonitorError):
+    """The parent's training rows are gone."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        super().__init__(
+            f"{path} with the training rows of {version} is missing. Restore it, or train from the spec."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """Which rows of the challenger's hold-out the champion has answered too: row numbers begin at 0."""
+
+    parent: str
+    base_rows: int  # rows 0 … base_rows - 1 are the parent's hold-out, in its order
+    recent_ids: tuple[str, ...]  # predictions of rows base_rows, base_rows + 1, …
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self) | {"recent_ids": list(self.recent_ids)}
+
+    @staticmethod
+    def from_json(state: dict[str, Any]) -> Pairing:
+        """Back from `to_json`."""
+        return Pairing(
+            parent=state["parent"], base_rows=state["base_rows"], recent_ids=tuple(state["recent_ids"])
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """Everything that a retrain needs."""
+
+    spec: TrainSpec
+    rows: list[Row]
+    holdout: list[HoldoutRow]
+    pairing: Pairing
+
+
+def compose(
+    db: Engine, home: Path, model: str, parent: str, settings: ModelSettings, *, since_seq: int
+) -> Lesson:
+    """Collect the rows; `since_seq` is where the drift began, in `predictions.seq`.
+
+    Raises NothingNewError, MissingSnapshotError.
+    """
+    with db.connect() as connection:
+        manifest = _manifest(connection, model, parent)
+        labelled = _labelled(connection, model)
+        unlabelled = _unlabelled(connection, model, parent, since_seq, settings.reference_rows)
+    held = read_holdout(registry.version_path(db, model, parent) / "holdout.parquet")
+    snapshot = home / "data" / f"{manifest.data.sha256}.parquet"
+    if not snapshot.exists():
+        raise MissingSnapshotError(snapshot, parent)
+    old = [replace(row, origin="base") for row in read_snapshot(snapshot)]
+    seen = {row.text for row in old} | {row.text for row in held}
+    fresh = [found for found in labelled if found.text not in seen]
+    proof = [
+        found
+        for found in fresh
+        if is_held_out(found.id, settings.verdict_share)
+        and found.version == parent
+        and found.seq >= since_seq
+    ]
+    kept_out = {row.text for row in held} | {found.text for found in proof}
+    learnt = [found for found in fresh if not is_held_out(found.id, settings.verdict_share)]
+    new = [_row(found) for found in learnt if found.text not in kept_out]
+    if not new:
+        raise NothingNewError(model)
+    trained = {row.text for row in (*old, *new)}
+    quiet = [found.text for found in unlabelled if found.text not in trained | kept_out]
+    return Lesson(
+        spec=_spec(manifest, settings),
+        rows=[row for row in old if row.text not in kept_out] + new,
+        holdout=_holdout(held, proof, quiet, settings.reference_rows),
+        pairing=Pairing(parent=parent, base_rows=len(held), recent_ids=tuple(found.id for found in proof)),
+    )
+
+
+def is_held_out(prediction_id: str, share: float) -> bool:
+    """Whether a label serves as proof only; decided by the id, so that it never changes.
+
+    >>> sum(is_held_out(f"p{number}", 0.3) for number in range(1000))
+    296
+    """
+    return int(hashlib.sha256(prediction_id.encode()).hexdigest(), 16) % 100 < share * 100
+
+
+def _holdout(
+    held: list[HoldoutRow], proof: list[Found[Any]], quiet: list[str], reference_rows: int
+) -> list[HoldoutRow]:
+    """The parent's rows, labelled proof, traffic without labels; recent rows become the reference."""
+    room = max(0, reference_rows - len(proof))
+    texts = list(dict.fromkeys(quiet))[:room]
+    recent = [
+        HoldoutRow(text=found.text, label=found.truth, in_reference=True, slice="recent") for found in proof
+    ] + [HoldoutRow(text=text, label=None, in_reference=True, slice="recent") for text in texts]
+    enough = len(recent) >= FRESH_ROWS
+    base = [replace(row, slice="base", in_reference=row.in_reference and not enough) for row in held]
+    return base + recent
+
+
+def _spec(manifest: Manifest, settings: ModelSettings) -> TrainSpec:
+    spec = load_spec(settings.spec) if settings.spec else TrainSpec.model_validate(manifest.spec)
+    changes: dict[str, Any] = {}
+    if settings.retrain_rung != "same":
+        changes["rung"] = settings.retrain_rung
+    if settings.replay_rows is not None:
+        changes["replay_rows"] = settings.replay_rows
+    return spec.model_copy(update={"fit": spec.fit.model_copy(update=changes)})
+
+
+def _manifest(connection: Connection, model: str, version: str) -> Manifest:
+    statement = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
+    return Manifest.model_validate(connection.execute(statement).scalar_one())
+
+
+def _labelled(connection: Connection, model: str) -> list[Found[Any]]:
+    """The newest labelled predictions with their text, oldest first."""
+    statement = (
+        select(
+            predictions.c.seq,
+            predictions.c.id,
+            predictions.c.version,
+            predictions.c.at,
+            predictions.c.text,
+            labels.c.label.label("truth"),
+        )
+        .join(labels, labels.c.prediction_id == predictions.c.id)
+        .where(predictions.c.model == model, predictions.c.text.is_not(None), predictions.c.text != "")
+        .order_by(predictions.c.seq.desc())
+        .limit(_NEWEST)
+    )
+    newest_first: Sequence[Any] = connection.execute(statement).all()
+    once: dict[str, Found[Any]] = {
+        found.text: found for found in newest_first[::-1]
+    }  # of a text that came twice the newest label
+    return sorted(once.values(), key=lambda found: found.seq)
+
+
+def _unlabelled(
+    connection: Connection, model: str, version: str, since_seq: int, rows: int
+) -> list[Found[Any]]:
+    """The newest predictions without a label, newest first."""
+    statement = (
+        select(predictions.c.text)
+        .outerjoin(labels, labels.c.prediction_id == predictions.c.id)
+        .where(
+            predictions.c.model == model,
+            predictions.c.version == version,
+            predictions.c.seq >= since_seq,
+            predictions.c.text.is_not(None),
+            predictions.c.text != "",
+            labels.c.prediction_id.is_(None),
+        )
+        .order_by(predictions.c.seq.desc())
+        .limit(rows)
+    )
+    return list(connection.execute(statement).all())
+
+
+def _row(found: Found[Any]) -> Row:
+    return Row(text=found.text, label=found.truth, at=found.at, origin="traffic")
+
+
+def write_pairing(pairing: Pairing, path: Path) -> None:
+    """Keep the pairing beside the attempt's files."""
+    path.write_text(json.dumps(pairing.to_json()), encoding="utf-8")
+
+
+def read_pairing(path: Path) -> Pairing:
+    """Read `write_pairing`'s file."""
+    return Pairing.from_json(json.loads(path.read_text(encoding="utf-8")))

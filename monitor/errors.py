@@ -1,0 +1,55 @@
+"""What can go wrong in the monitor, one class for each thing that a caller can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MonitorError(Exception):
+    """Everything that the monitor raises on purpose."""
+
+
+class UnknownModelVersionError(MonitorError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(f"Model {model!r} has no version {version!r}: see `trueup models` for those it has.")
+        self.model = model
+        self.version = version
+
+
+class NoReferenceError(MonitorError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(
+            f"Version {version!r} of model {model!r} has no reference rows: register it again, "
+            "so that its hold-out is replayed through the engine."
+        )
+        self.model = model
+        self.version = version
+
+
+class UnknownBetError(MonitorError):
+    def __init__(self, bet: str, known: Sequence[str]) -> None:
+        super().__init__(f"There is no bet {bet!r}: use one of {', '.join(known)}.")
+
+
+class WealthMismatchError(MonitorError):
+    def __init__(self, expected: int, given: int) -> None:
+        super().__init__(
+            f"The window was counted in {given} bins, but the pager bets on {expected}: "
+            "count with the wealth's own gaps (`ranks.count`)."
+        )
+
+
+class StoredWealthError(MonitorError):
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"A stored pager state cannot be read ({problem}): delete its row in `wealth`, "
+            "and the detector starts again from e = 1."
+        )
+
+
+class UnpairedRowsError(MonitorError):
+    def __init__(self, champion: int, challenger: int) -> None:
+        super().__init__(
+            f"A verdict needs both answers for each row, but there are {champion} of the champion "
+            f"and {challenger} of the challenger."
+        )

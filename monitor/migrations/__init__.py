@@ -1,0 +1,1 @@
+"""One history of the whole database, the exporter's tables and the monitor's."""

@@ -1,0 +1,240 @@
+"""One attempt of a retrain: rows → child trainer → registered version → verdict → promoted or rejected.
+
+Everything that an attempt makes lies below home/jobs/<id>/<attempt>/. Its changes to the database are
+transactions that name the attempt: one that was replaced changes nothing. The champion is not touched
+before the one transaction that ends the job and promotes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+
+from exporter import registry
+from monitor import episodes, history, jobs
+from monitor.child import TrainingDied, run_trainer
+from monitor.compare import read_pairs
+from monitor.compose import Lesson, Pairing, compose, read_pairing, write_pairing
+from monitor.errors import MonitorError
+from monitor.jobs import Job
+from monitor.settings import ModelSettings, MonitorSettings
+from monitor.verdict import Intent, Verdict, judge
+from trainer.artifact import open_version
+from trainer.errors import TrainerError, VersionRefusedError
+from trainer.rows import write_holdout, write_snapshot
+from trainer.settings import TrainerSettings
+from trainer.train import write_request
+
+_log = structlog.get_logger("trueup.retrain")
+Watch = Callable[[dict[str, Any]], None]
+
+
+class CancelledError(MonitorError):
+    """Somebody asked for the job's end."""
+
+    def __init__(self, job: int) -> None:
+        super().__init__(f"Job {job} was cancelled.")
+
+
+class StoppedError(MonitorError):
+    """This process must end; the job goes on elsewhere or later."""
+
+    def __init__(self, job: int) -> None:
+        super().__init__(f"The monitor stops; job {job} goes back to the queue.")
+
+
+class OvertakenError(MonitorError):
+    """The champion changed while the job ran."""
+
+    def __init__(self, model: str, parent: str) -> None:
+        super().__init__(
+            f"{parent} is no longer the champion of {model!r}: the verdict says nothing about the new one."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where and how one process runs jobs."""
+
+    db: Engine
+    home: Path
+    settings: ModelSettings
+    monitor: MonitorSettings
+    trainer: TrainerSettings
+    threads: int = 2  # of the replay that registers a version
+    stop: Event | None = None  # the process is asked to end
+    watch: Watch | None = None  # sees each progress line, for a terminal
+    now: float | None = None  # of a backtest; otherwise this machine's clock
+
+
+def run_job(shop: Workshop, job: Job) -> dict[str, Any] | None:
+    """Run a claimed job to its end and return its verdict, None where there is none.
+
+    The job ends done, failed, cancelled, or queued again after its child died. Raises JobLost when another
+    attempt took over: then this one has changed nothing.
+    """
+    log = _log.bind(job=job.id, attempt=job.attempt, model=job.model)
+    try:
+        version, pairing = _candidate(shop, job)
+        return _decide(shop, job, version, pairing)
+    except CancelledError:
+        with shop.db.begin() as connection:
+            jobs.end_cancelled(connection, job)
+        log.info("cancelled")
+    except StoppedError:
+        with shop.db.begin() as connection:
+            jobs.give_back(connection, job)
+        log.info("given back")
+    except TrainingDied as died:
+        with shop.db.begin() as connection:
+            again = jobs.retry(connection, job, str(died), now=shop.now)
+        log.warning("training died", problem=str(died), again=again)
+    except jobs.JobLost:
+        raise
+    except (MonitorError, TrainerError) as refused:
+        with shop.db.begin() as connection:
+            jobs.fail(connection, job, str(refused), now=shop.now)
+        log.warning("failed", problem=str(refused))
+    return None
+
+
+def _candidate(shop: Workshop, job: Job) -> tuple[str, Pairing]:
+    """The version this job made, by an earlier attempt where one got so far."""
+    if job.candidate is not None and "pairing" in job.progress:
+        return job.candidate, Pairing.from_json(job.progress["pairing"])
+    folder = _sealed(shop.home, job) or _train(shop, job)
+    pairing = read_pairing(folder / "pairing.json")
+    _beat(shop, job, {"stage": "register", "done": 0, "total": 1})
+    # Registering a version twice gives the same name: a crash right here costs nothing.
+    version = registry.register(shop.db, shop.home, folder / "version", threads=shop.threads, now=_now(shop))
+    with shop.db.begin() as connection:
+        jobs.record_candidate(
+            connection,
+            job,
+            version,
+            {"stage": "verdict", "done": 0, "total": 1, "pairing": pairing.to_json()},
+        )
+    return version, pairing
+
+
+def _sealed(home: Path, job: Job) -> Path | None:
+    """The folder of an earlier attempt that sealed its version."""
+    for folder in sorted((home / "jobs" / str(job.id)).glob("*/version/manifest.json")):
+        try:
+            open_version(folder.parent)
+        except VersionRefusedError:
+            continue
+        return folder.parent.parent
+    return None
+
+
+def _train(shop: Workshop, job: Job) -> Path:
+    parent = registry.champion(shop.db, job.model)
+    if parent is None or parent != job.base_version:
+        raise OvertakenError(job.model, str(job.base_version))
+    _beat(shop, job, {"stage": "rows", "done": 0, "total": 1})
+    lesson = compose(shop.db, shop.home, job.model, parent, shop.settings, since_seq=_onset(shop.db, job))
+    folder = shop.home / "jobs" / str(job.id) / str(job.attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    request = _request(shop, lesson, folder)
+    made = run_trainer(
+        request,
+        folder / "version",
+        log=folder / "trainer.log",
+        beat=lambda line: _beat(shop, job, line),
+        every_s=min(1.0, shop.monitor.job_lease_s / 4),
+    )
+    assert made == folder / "version"
+    return folder
+
+
+def _request(shop: Workshop, lesson: Lesson, folder: Path) -> Path:
+    snapshot, digest = write_snapshot(lesson.rows, shop.home / "data")
+    write_holdout(lesson.holdout, folder / "holdout.parquet")
+    write_pairing(lesson.pairing, folder / "pairing.json")
+    path = folder / "request.json"
+    write_request(
+        path,
+        lesson.spec,
+        train=snapshot,
+        holdout=folder / "holdout.parquet",
+        sha256=digest,
+        parent=lesson.pairing.parent,
+        cache=shop.trainer.cache,
+    )
+    return path
+
+
+def _beat(shop: Workshop, job: Job, line: dict[str, Any] | None) -> None:
+    """Renew the lease; CancelledError or JobLost when the attempt must stop."""
+    if line is not None and shop.watch is not None:
+        shop.watch(line)
+    if shop.stop is not None and shop.stop.is_set():
+        raise StoppedError(job.id)
+    if jobs.heartbeat(shop.db, job, lease_s=shop.monitor.job_lease_s, progress=line):
+        raise CancelledError(job.id)
+
+
+def _onset(db: Engine, job: Job) -> int:
+    """First prediction of the drift that the job answers; 0 where it answers none."""
+    if job.episode_id is None:
+        return 0
+    with db.connect() as connection:
+        found = [one for one in episodes.list_open(connection, job.model) if one.id == job.episode_id]
+    return int(found[0].detail.get("onset_seq", 0)) if found else 0
+
+
+def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[str, Any]:
+    _beat(shop, job, None)
+    intent: Intent = "drift" if job.trigger in ("page", "threshold") else "refresh"
+    recent, base = read_pairs(shop.db, job.model, version, pairing)
+    verdict = judge(intent, recent=recent, base=base, margin=shop.settings.margin)
+    if verdict.promote:
+        try:
+            _promote(shop, job, version, pairing.parent, verdict)
+        except OvertakenError as overtaken:
+            reasons = (*verdict.reasons, str(overtaken))
+            verdict = Verdict(promote=False, reasons=reasons, numbers=verdict.numbers)
+    if not verdict.promote:
+        with shop.db.begin() as connection:
+            jobs.finish(connection, job, verdict=_json(verdict), now=shop.now)
+            registry.reject(shop.db, job.model, version, connection=connection)
+    shutil.rmtree(shop.home / "jobs" / str(job.id), ignore_errors=True)
+    _log.info("verdict", job=job.id, model=job.model, version=version, promote=verdict.promote)
+    return _json(verdict)
+
+
+def _promote(shop: Workshop, job: Job, version: str, parent: str, verdict: Verdict) -> None:
+    """End the job, switch the champion, resolve its episodes and end its pager: all of it or nothing."""
+    now = _now(shop)
+    with shop.db.begin() as connection:
+        jobs.finish(connection, job, verdict=_json(verdict), now=shop.now)
+        switched = registry.promote(
+            shop.db,
+            job.model,
+            version,
+            expected=parent,
+            reason=f"job {job.id}: " + " ".join(verdict.reasons),
+            actor="monitor",
+            connection=connection,
+        )
+        if not switched:
+            raise OvertakenError(job.model, parent)
+        episodes.resolve(connection, job.model, reason=f"{version} was proven and promoted", now=now)
+        history.end_pager(connection, job.model, now)
+
+
+def _json(verdict: Verdict) -> dict[str, Any]:
+    return {"promote": verdict.promote, "reasons": list(verdict.reasons), "numbers": verdict.numbers}
+
+
+def _now(shop: Workshop) -> float:
+    return time.time() if shop.now is None else shop.now

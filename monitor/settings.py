@@ -1,0 +1,76 @@
+"""What a user may set for the monitor and for one model; unknown keys are refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def seconds(duration: str | float) -> float:
+    """Seconds of a duration such as "90s", "1.5h" or a plain number; ValueError on anything else.
+
+    >>> seconds("2h"), seconds("500ms"), seconds(3)
+    (7200.0, 0.5, 3.0)
+    """
+    if not isinstance(duration, str):
+        return float(duration)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|[smhdw]?)\s*", duration)
+    if match is None:
+        raise ValueError(
+            f'{duration!r} is not a duration: write a number and a unit, such as "90s", "5m", "7d"'
+        )
+    number, unit = match.groups()
+    return float(number) * (0.001 if unit == "ms" else _SECONDS[unit or "s"])
+
+
+Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0)]
+
+
+class MonitorSettings(BaseModel):
+    """The table [monitor]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8001, ge=0, le=65535)
+    check: str = "*/5 * * * *"  # 5-field cron, or "every 30s"; "" never
+    retrain: str = "0 3 * * 0"
+    time_zone: str = "UTC"
+    lease_s: Seconds = Field(default=3.0, gt=0)  # the leader's; a takeover lasts about as long
+    job_lease_s: Seconds = Field(default=60.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    evidently: bool = True
+    evidently_rows: int = Field(default=2000, ge=1)
+    report_budget_mb: float = Field(default=200.0, gt=0)
+    notify: tuple[str, ...] = ("log",)  # channel URLs
+
+
+class ModelSettings(BaseModel):
+    """The table [models.NAME]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spec: Path | None = None
+    window: int = Field(default=500, ge=1)  # rows that one check judges
+    min_window: int = Field(default=30, ge=1)  # fewer rows than this are never evidence
+    false_pages_per_year: float = Field(default=0.02, gt=0, le=1)
+    min_labels: int = Field(default=200, ge=1)  # labels since the drift began, before a retrain may start
+    cooldown: Seconds = 3600.0  # between retrains
+    retrains_per_day: int = Field(default=4, ge=0)
+    max_rejected: int = Field(
+        default=3, ge=1
+    )  # so many rejected candidates in a row stop the automatic retrains
+    approval: bool = False  # True: a proven challenger waits for `trueup promote`
+    verdict_share: float = Field(
+        default=0.3, gt=0, lt=1
+    )  # of recent labels, kept out of training for the verdict
+    reference_rows: int = Field(default=1000, ge=1)
+    margin: float = Field(default=0.03, gt=0, lt=1)
+    retrain_rung: Literal["same", "head", "adapter"] = "same"
+    replay_rows: int | None = Field(default=None, ge=1)
+    thresholds: dict[str, float] = Field(default_factory=dict)  # Evidently metric -> limit

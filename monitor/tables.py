@@ -1,0 +1,174 @@
+"""Tables that the monitor owns, on the exporter's `metadata`: one history of migrations for all of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+
+from exporter.tables import Serial, metadata
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+EpisodeState = Literal["pending", "firing", "resolved"]
+SlotState = Literal["queued", "running", "done", "failed"]
+CheckState = Literal["ok", "drift", "not enough data", "failed"]
+
+# One check judges one window of predictions and the labels that arrived since the check before.
+checks = Table(
+    "checks",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("state", Text, nullable=False),  # CheckState
+    Column("first_seq", BigInteger),  # predictions.seq of the window, inclusive
+    Column("last_seq", BigInteger, nullable=False),
+    Column("last_label_seq", BigInteger, nullable=False),
+    Column("window_start_at", Double),
+    Column("window_end_at", Double),
+    Column("rows", Integer, nullable=False),
+    Column("labelled", Integer, nullable=False),
+    Column("accuracy", Double),  # of the labels that arrived, None without labels
+    Column("log_e", Double),  # natural logarithm of the pager's e-value after this window
+    Column("log_page_line", Double),  # the page is at log_e >= this
+    Column("paged", Boolean, nullable=False),
+    Column("decision", JSON),  # {"action", "trigger", "reasons": […]}
+    Column("evidently", JSON),  # {"metrics": […], "tests": […], "failed": […]}
+    Column("report", Text),  # file name of the HTML report, below <home>/reports
+    Column("at", Double, nullable=False),
+    Index(None, "model", "id"),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("check_id", Serial, ForeignKey("checks.id"), primary_key=True, autoincrement=False),
+    Column("detector", Text, primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("enough", Boolean, nullable=False),  # False: not enough data, and no number below
+    Column("effect", Double),
+    Column("p_value", Double),
+    Column("log_e", Double),
+    Column("detail", JSON, nullable=False),
+)
+
+# What a detector's bettor has won so far against one version's reference.
+wealth = Table(
+    "wealth",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("detector", Text, primary_key=True),
+    Column("state", JSON, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+# One pager a version (and one more after each resolved page): each spends its part of the year's budget.
+pagers = Table(
+    "pagers",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("alpha", Double, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index(
+        "uq_pagers_one_open",
+        "model",
+        unique=True,
+        postgresql_where=text("ended_at is null"),
+        sqlite_where=text("ended_at is null"),
+    ),
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("cause", Text, nullable=False),  # "drift", "accuracy", "threshold:<metric>"
+    Column("state", Text, nullable=False),  # EpisodeState
+    Column("opened_at", Double, nullable=False),
+    Column("fired_at", Double),
+    Column("resolved_at", Double),
+    Column("detail", JSON, nullable=False),
+    Index(
+        "uq_episodes_one_open",
+        "model",
+        "cause",
+        unique=True,
+        postgresql_where=text("state <> 'resolved'"),
+        sqlite_where=text("state <> 'resolved'"),
+    ),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("trigger", Text, nullable=False),  # "page", "threshold", "schedule", "manual"
+    Column("dedupe_key", Text, nullable=False, unique=True),
+    Column("state", Text, nullable=False),  # JobState
+    Column("attempt", Integer, nullable=False),  # the fencing number: every write of a worker names it
+    Column("max_attempts", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),  # back-off
+    Column("worker", Text),
+    Column("lease_until", Double),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("episode_id", BigInteger),
+    Column("base_version", Text),  # the champion when the job was made
+    Column("candidate", Text),  # the version that it registered
+    Column("progress", JSON, nullable=False),  # {"stage", "done", "total", "eta_s"}
+    Column("verdict", JSON),
+    Column("error", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Index(
+        "uq_jobs_one_active",
+        "model",
+        unique=True,
+        postgresql_where=text("state in ('queued','running')"),
+        sqlite_where=text("state in ('queued','running')"),
+    ),
+    Index(None, "state", "not_before"),
+)
+
+# A due time of a schedule; the key makes a doubled tick harmless.
+due_slots = Table(
+    "due_slots",
+    metadata,
+    Column("schedule", Text, primary_key=True),  # "check:<model>", "retrain:<model>"
+    Column("due_at", Double, primary_key=True),
+    Column("state", Text, nullable=False),  # SlotState
+    Column("attempt", Integer, nullable=False),
+    Column("worker", Text),
+    Column("lease_until", Double),
+    Column("epoch", Integer, nullable=False),  # the leader's reign that inserted it
+    Column("error", Text),
+    Index(None, "state", "due_at"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),  # grows with each new holder: the fencing number
+    Column("expires_at", Double, nullable=False),
+)

@@ -1,0 +1,167 @@
+"""Windows: rows of the database as arrays, the form in which detectors read them.
+
+A check reads each prediction and each label once, in the order of their `seq`; the pager's arithmetic needs
+that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Engine, Row, Select, func, select
+
+from exporter.tables import labels, predictions, reference, versions
+from monitor.errors import NoReferenceError, UnknownModelVersionError
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """n answered rows of one version, in order of `seq`; a number that is not known is NaN."""
+
+    model: str
+    version: str
+    labels: tuple[str, ...]  # class names, in the manifest's order: [C]
+    label_index: Ints  # [n], -1 for an answer outside `labels`
+    score: Floats  # [n]
+    scores: Floats  # [n, C]
+    similarity: Floats  # [n]
+    tokens: Floats  # [n]
+    characters: Floats  # [n]
+    text: tuple[str | None, ...]
+    truth: tuple[str | None, ...]
+    ids: tuple[str, ...]
+    first_seq: int  # of predictions, of labels (`read_labelled`) or row numbers (`read_reference`)
+    last_seq: int
+    start_at: float | None  # None for a reference
+    end_at: float | None
+
+    @property
+    def rows(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labelled(self) -> int:
+        """How many rows have a truth."""
+        return sum(truth is not None for truth in self.truth)
+
+    @property
+    def correct(self) -> Floats:
+        """1 for a right answer, 0 for a wrong one, NaN where the truth is not known: [n]."""
+        place = {name: index for index, name in enumerate(self.labels)}
+        right = [
+            np.nan if truth is None else float(place.get(truth, -2) == index)
+            for truth, index in zip(self.truth, self.label_index.tolist(), strict=True)
+        ]
+        return np.array(right, dtype=np.float64)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers among the labelled rows, None without any."""
+        known = self.correct[~np.isnan(self.correct)]
+        return float(known.mean()) if known.size else None
+
+
+Labelled: TypeAlias = Window
+"""A window whose rows all have a truth and whose `first_seq` and `last_seq` count labels."""
+
+
+def read_window(db: Engine, model: str, version: str, *, after_seq: int, rows: int) -> Window | None:
+    """Return the oldest `rows` predictions after `after_seq`, or None when there are fewer."""
+    found = _read(db, _answered(model, version).where(predictions.c.seq > after_seq).limit(rows))
+    return _window(db, model, version, found) if len(found) == rows > 0 else None
+
+
+def read_labelled(
+    db: Engine, model: str, version: str, *, after_label_seq: int, rows: int | None = None
+) -> Labelled:
+    """Return the predictions whose labels arrived after `after_label_seq`, in order of arrival.
+
+    Without any, the window is empty and its `last_seq` is `after_label_seq`.
+    """
+    query = _answered(model, version, order=labels.c.seq).where(labels.c.seq > after_label_seq).limit(rows)
+    return _window(db, model, version, _read(db, query), empty_seq=after_label_seq)
+
+
+def read_reference(db: Engine, model: str, version: str) -> Window:
+    """Return the version's sealed hold-out as the exporter's own engine answered it.
+
+    Raises NoReferenceError when no row of it is `in_reference`.
+    """
+    query = (
+        select(
+            reference.c.row.label("order"),
+            func.cast(reference.c.row, predictions.c.id.type).label("id"),
+            *(
+                reference.c[name]
+                for name in ("label", "score", "scores", "similarity", "tokens", "characters")
+            ),
+            reference.c.truth,
+        )
+        .where(reference.c.model == model, reference.c.version == version, reference.c.in_reference)
+        .order_by(reference.c.row)
+    )
+    found = _read(db, query)
+    if not found:
+        raise NoReferenceError(model, version)
+    return _window(db, model, version, found)
+
+
+def _answered(model: str, version: str, *, order: Any = predictions.c.seq) -> Select[Any]:
+    columns = ("id", "at", "text", "label", "score", "scores", "similarity", "tokens", "characters")
+    return (
+        select(
+            order.label("order"), *(predictions.c[name] for name in columns), labels.c.label.label("truth")
+        )
+        .select_from(predictions.outerjoin(labels, labels.c.prediction_id == predictions.c.id))
+        .where(predictions.c.model == model, predictions.c.version == version)
+        .order_by(order)
+    )
+
+
+def _read(db: Engine, query: Select[Any]) -> Sequence[Row[Any]]:
+    with db.connect() as connection:
+        return connection.execute(query).all()
+
+
+def _label_names(db: Engine, model: str, version: str) -> tuple[str, ...]:
+    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
+    with db.connect() as connection:
+        manifest = connection.execute(query).scalar_one_or_none()
+    if manifest is None:
+        raise UnknownModelVersionError(model, version)
+    return tuple(manifest["labels"])
+
+
+def _window(db: Engine, model: str, version: str, found: Sequence[Row[Any]], *, empty_seq: int = 0) -> Window:
+    names = _label_names(db, model, version)
+    place = {name: index for index, name in enumerate(names)}
+    times = [row.at for row in found if hasattr(row, "at")]
+    return Window(
+        model=model,
+        version=version,
+        labels=names,
+        label_index=np.array([place.get(row.label, -1) for row in found], dtype=np.int64),
+        score=_floats([row.score for row in found]),
+        scores=_floats([row.scores for row in found]).reshape(len(found), -1 if found else len(names)),
+        similarity=_floats([row.similarity for row in found]),
+        tokens=_floats([row.tokens for row in found]),
+        characters=_floats([row.characters for row in found]),
+        text=tuple(getattr(row, "text", None) for row in found),
+        truth=tuple(row.truth for row in found),
+        ids=tuple(str(row.id) for row in found),
+        first_seq=int(found[0].order) if found else empty_seq,
+        last_seq=int(found[-1].order) if found else empty_seq,
+        start_at=min(times, default=None),
+        end_at=max(times, default=None),
+    )
+
+
+def _floats(values: Sequence[Any]) -> Floats:
+    return np.array(values, dtype=np.float64)  # None becomes NaN

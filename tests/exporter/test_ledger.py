@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import errno
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import LedgerWriteError
+from exporter.ledger import Ledger, frame, read_segment, segments, writer_is_dead
+from exporter.prediction import decode, encode
+from tests.exporter.rows import closed_segment, ledger, only_segment, prediction
+
+
+def test_a_prediction_survives_its_ledger_form() -> None:
+    rows = [prediction(1), prediction(2, text=None, similarity=None, metadata={})]
+    assert decode(encode(rows)) == rows
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_what_was_appended_is_read_back_in_order(tmp_path: Path, durability: str) -> None:
+    writer = Ledger(tmp_path, "x", durability=durability, segment_bytes=4096)  # type: ignore[arg-type]
+    writer.append([prediction(0)])
+    writer.append([prediction(1), prediction(2)])
+    reading = read_segment(only_segment(tmp_path), 0)
+    writer.close()
+    assert [row.id for row in reading.predictions] == ["p0", "p1", "p2"]
+    assert not reading.torn
+
+
+def test_a_segment_cut_at_any_byte_gives_its_whole_frames(tmp_path: Path) -> None:
+    whole = closed_segment(tmp_path).read_bytes()
+    cut = tmp_path / "cut"
+    ends = [0]
+    while ends[-1] < len(whole):
+        ends.append(read_segment(closed := only_segment(tmp_path), ends[-1], limit=1).position)
+    assert closed.exists()
+    for size in range(len(whole) + 1):
+        cut.write_bytes(whole[:size])
+        reading = read_segment(cut, 0)
+        frames = sum(end <= size for end in ends[1:])
+        assert [row.id for row in reading.predictions] == [f"p{n}" for n in range(2 * frames)]
+        assert reading.position == ends[frames]
+        assert reading.torn == (size not in ends)
+        assert not reading.damages
+
+
+@pytest.mark.parametrize("offset", [0, 2, 5, 9, 40])
+def test_a_corrupted_frame_in_the_middle_is_reported_and_passed_over(tmp_path: Path, offset: int) -> None:
+    path = closed_segment(tmp_path)
+    content = bytearray(path.read_bytes())
+    second = read_segment(path, 0, limit=1).position
+    third = read_segment(path, second, limit=1).position
+    content[second + offset] ^= 0xFF
+    path.write_bytes(content)
+    reading = read_segment(path, 0)
+    assert [row.id for row in reading.predictions] == ["p0", "p1", "p4", "p5"]
+    assert [(damage.start, damage.end) for damage in reading.damages] == [(second, third)]
+    assert not reading.torn
+
+
+def test_a_whole_frame_of_something_else_is_a_damage(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(frame(b'{"no": "row"}') + frame(b"[[1]]") + frame(encode([prediction(1)])))
+    reading = read_segment(path, 0)
+    assert [row.id for row in reading.predictions] == ["p1"]
+    assert len(reading.damages) == 2
+
+
+def test_segments_rotate_and_sort_by_time(tmp_path: Path) -> None:
+    writer = ledger(tmp_path, segment_bytes=600)
+    for number in range(10):
+        writer.append([prediction(number)])
+    ((_, paths),) = segments(tmp_path)
+    assert len(paths) > 2
+    ids = [row.id for path in paths for row in read_segment(path, 0).predictions]
+    assert ids == [f"p{number}" for number in range(10)]
+    writer.close()
+
+
+def test_a_full_disk_takes_nothing_back_that_was_appended(tmp_path: Path) -> None:
+    writer = ledger(tmp_path)
+    writer.append([prediction(0)])
+    size = only_segment(tmp_path).stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))  # the next frame is cut after 20 bytes
+    try:
+        with pytest.raises(LedgerWriteError) as refused:
+            writer.append([prediction(1)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert isinstance(refused.value.__cause__, OSError)
+    assert refused.value.__cause__.errno == errno.EFBIG
+    writer.append([prediction(2)])
+    reading = read_segment(only_segment(tmp_path), 0)
+    writer.close()
+    assert [row.id for row in reading.predictions] == ["p0", "p2"]
+    assert not reading.damages
+
+
+def test_a_writer_lives_until_it_closes(tmp_path: Path) -> None:
+    writer = ledger(tmp_path)
+    assert not writer_is_dead(tmp_path, "x")
+    writer.close()
+    assert writer_is_dead(tmp_path, "x")

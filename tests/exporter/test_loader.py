@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from exporter.ledger import frame
+from exporter.loader import load_once
+from exporter.prediction import encode
+from exporter.tables import ledger_positions, predictions, rollups
+from tests.exporter.rows import closed_segment, ledger, only_segment, prediction
+
+
+def stored(db: Engine) -> list[str]:
+    with db.connect() as connection:
+        return list(connection.scalars(select(predictions.c.id).order_by(predictions.c.seq)))
+
+
+def test_loading_takes_new_rows_once_and_leaves_a_living_segment(tmp_path: Path, db: Engine) -> None:
+    writer = ledger(tmp_path / "ledger")
+    writer.append([prediction(0)])
+    assert load_once(db, tmp_path / "ledger") == 1
+    assert load_once(db, tmp_path / "ledger") == 0
+    writer.append([prediction(1), prediction(2)])
+    assert load_once(db, tmp_path / "ledger") == 2
+    assert stored(db) == ["p0", "p1", "p2"]
+    assert only_segment(tmp_path / "ledger").exists()
+    writer.close()
+
+
+def test_a_half_written_frame_of_a_living_writer_is_waited_for(tmp_path: Path, sqlite_db: Engine) -> None:
+    folder = tmp_path / "ledger"
+    writer = ledger(folder)
+    writer.append([prediction(0)])
+    data = frame(encode([prediction(1)]))
+    with only_segment(folder).open("ab") as file:
+        file.write(data[:30])
+    assert load_once(sqlite_db, folder) == 1
+    with only_segment(folder).open("ab") as file:
+        file.write(data[30:])
+    assert load_once(sqlite_db, folder) == 1
+    assert stored(sqlite_db) == ["p0", "p1"]
+    writer.close()
+
+
+def test_a_dead_writers_torn_tail_is_dropped_and_its_folder_removed(
+    tmp_path: Path, db: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "ledger"
+    path = closed_segment(folder)
+    os.truncate(path, path.stat().st_size - 1)
+    assert load_once(db, folder) == 4
+    assert stored(db) == ["p0", "p1", "p2", "p3"]
+    assert "ledger_tail_torn" in "".join(capsys.readouterr())
+    assert list(folder.iterdir()) == []
+
+
+def test_damaged_bytes_are_set_aside(tmp_path: Path, sqlite_db: Engine) -> None:
+    folder = tmp_path / "ledger"
+    path = closed_segment(folder)
+    content = bytearray(path.read_bytes())
+    content[20] ^= 0xFF
+    path.write_bytes(content)
+    assert load_once(sqlite_db, folder) == 4
+    (kept,) = (folder / ".damaged").iterdir()
+    assert kept.read_bytes() == content[: kept.stat().st_size]
+
+
+def test_a_crash_between_commit_and_removal_doubles_nothing(tmp_path: Path, db: Engine) -> None:
+    folder = tmp_path / "ledger"
+    path = closed_segment(folder)
+    content = path.read_bytes()
+    assert load_once(db, folder) == 6
+    path.parent.mkdir()
+    path.write_bytes(content)  # as if the removal had not reached the disk
+    assert load_once(db, folder) == 0
+    assert not path.exists()
+    assert len(stored(db)) == 6
+
+
+def test_rows_rollups_and_position_are_written_together(tmp_path: Path, db: Engine) -> None:
+    folder = tmp_path / "ledger"
+    writer = ledger(folder)
+    writer.append([prediction(0), prediction(1, label="no"), prediction(2)])
+    load_once(db, folder)
+    writer.append([prediction(3)])
+    load_once(db, folder)
+    writer.close()
+    counted = select(rollups.c.bin, rollups.c.rows).where(rollups.c.series == "label")
+    with db.connect() as connection:
+        assert dict(connection.execute(counted).all()) == {"yes": 3, "no": 1}
+        by_series = select(rollups.c.series, func.sum(rollups.c.rows)).group_by(rollups.c.series)
+        totals = dict(connection.execute(by_series).all())
+        position = connection.scalar(select(ledger_positions.c.position))
+    assert totals == {"label": 4, "confidence": 4, "similarity": 4, "tokens": 4}
+    assert position == only_segment(folder).stat().st_size
+
+
+LOADER = """
+import sys
+from pathlib import Path
+from exporter.database import open_database
+from exporter.loader import load_once
+db = open_database(sys.argv[1])
+print("go", flush=True)
+while True:
+    load_once(db, Path(sys.argv[2]))
+"""
+
+
+def test_loaders_killed_at_any_time_lose_and_double_nothing(tmp_path: Path, db: Engine) -> None:
+    folder = tmp_path / "ledger"
+    writer = ledger(folder, segment_bytes=20_000)
+    url = db.url.render_as_string(hide_password=False)
+    root = Path(__file__).resolve().parents[2]
+    number = 0
+    for kill in range(4):
+        child = subprocess.Popen(
+            [sys.executable, "-c", LOADER, url, str(folder)],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        for _ in range(60 * (kill + 1)):
+            writer.append([prediction(number), prediction(number + 1)])
+            number += 2
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    writer.close()
+    load_once(db, folder)
+    assert stored(db) == [f"p{n}" for n in range(number)]

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, func, insert, select, update
+
+from exporter import registry
+from exporter.labels import record_labels
+from exporter.prediction import Prediction, columns
+from exporter.registration import register
+from exporter.tables import predictions, reference
+from monitor import episodes, history, jobs, tables
+from monitor.asking import ask_retrain
+from monitor.check import CheckResult, run_check
+from monitor.settings import ModelSettings, MonitorSettings
+from tests.exporter.versions import build_version
+
+SETTINGS = ModelSettings(window=100, min_window=30, min_labels=60, cooldown=0.0)
+MONITOR = MonitorSettings(evidently=False)
+
+
+class Stream:
+    """Synthetic answers of the champion: drawn from its reference, or with the similarity pushed down."""
+
+    def __init__(self, db: Engine) -> None:
+        self.db, self.rng, self.sent = db, np.random.default_rng(0), 0
+        with db.connect() as connection:
+            self.rows = (
+                connection.execute(select(reference).where(reference.c.version == "v1")).mappings().all()
+            )
+
+    def send(self, rows: int, *, down: float = 0.0, version: str = "v1") -> list[str]:
+        chosen = [self.rows[number] for number in self.rng.integers(len(self.rows), size=rows)]
+        made = [
+            Prediction(
+                id=f"p{self.sent + number}",
+                model="router",
+                version=version,
+                role="champion",
+                at=1e9 + self.sent + number,
+                text=f"text {self.sent + number}",
+                label=row["label"],
+                score=row["score"],
+                scores=tuple(row["scores"]),
+                embedding=b"",
+                similarity=row["similarity"] - down,
+                tokens=row["tokens"],
+                characters=row["characters"],
+                truncated=False,
+                queue_ms=0.0,
+                run_ms=0.0,
+                metadata={},
+            )
+            for number, row in enumerate(chosen)
+        ]
+        self.sent += rows
+        with self.db.begin() as connection:
+            connection.execute(insert(predictions), [columns(one) for one in made])
+        return [one.id for one in made]
+
+    def label(self, ids: list[str], label: str = "yes") -> None:
+        record_labels(self.db, [(one, label) for one in ids], source="test", now=1e9)
+
+    def check(self, settings: ModelSettings = SETTINGS, *, now: float = 1e9) -> CheckResult:
+        return run_check(self.db, Path("unused"), "router", settings, MONITOR, now=now)
+
+
+@pytest.fixture
+def stream(db: Engine, tmp_path: Path) -> Iterator[Stream]:
+    built = build_version(tmp_path / "built", holdout_rows=400)
+    version = register(db, tmp_path, built, threads=1, now=1e9)
+    registry.promote(db, "router", version, expected=None, reason="first", actor="test")
+    return Stream(db)  # type: ignore[return-value]
+
+
+def count(db: Engine, table: object) -> int:
+    with db.connect() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[arg-type]
+
+
+def test_a_model_nobody_serves_is_not_checked(db: Engine) -> None:
+    assert run_check(db, Path("unused"), "nobody", SETTINGS, MONITOR).version is None
+
+
+def test_nothing_is_written_until_a_window_is_complete(stream: Stream) -> None:
+    stream.send(99)
+    assert stream.check().checks == ()
+    stream.send(1)
+    (checked,) = stream.check().checks
+    assert (checked.rows, checked.state, checked.paged) == (100, "ok", False)
+    assert stream.check().checks == ()
+
+
+def test_several_complete_windows_are_judged_in_order_and_each_row_once(stream: Stream) -> None:
+    stream.send(350)
+    found = stream.check().checks
+    assert [checked.rows for checked in found] == [100, 100, 100]
+    with stream.db.connect() as connection:
+        spans = connection.execute(
+            select(tables.checks.c.first_seq, tables.checks.c.last_seq).order_by("id")
+        ).all()
+    assert [tuple(span) for span in spans] == [(1, 100), (101, 200), (201, 300)]
+
+
+def test_a_drift_pages_opens_an_episode_and_waits_for_labels(stream: Stream) -> None:
+    stream.send(100)
+    ids = stream.send(100, down=0.5)
+    first, second = stream.check().checks
+    assert not first.paged
+    assert second.paged
+    assert (second.state, second.decision.action, second.job) == ("drift", "wait", None)
+    with stream.db.connect() as connection:
+        (episode,) = [one for one in episodes.list_open(connection) if one.cause == "drift"]
+    assert (episode.state, episode.detail["onset_seq"]) == ("firing", 101)
+    stream.label(ids[:60])
+    result = stream.check()  # the labels are enough now
+    assert result.job is not None
+    (job,) = jobs.list_jobs(stream.db)
+    assert (job.trigger, job.episode_id, job.base_version) == ("page", episode.id, "v1")
+    assert stream.check().job is None  # one job for one episode
+
+
+def test_an_open_page_is_reconsidered_without_new_rows(stream: Stream) -> None:
+    ids = stream.send(100, down=0.5)
+    assert stream.check().paged
+    stream.label(ids[:25])
+    settings = SETTINGS.model_copy(update={"min_labels": 25})
+    result = stream.check(settings)
+    assert result.checks == ()
+    assert result.job is not None
+
+
+def test_labels_alone_are_judged_when_enough_have_come(stream: Stream) -> None:
+    ids = stream.send(90)
+    stream.label(ids[:29])
+    assert stream.check().checks == ()
+    stream.label(ids[29:30])
+    (checked,) = stream.check().checks
+    assert (checked.rows, checked.labelled) == (0, 30)
+    assert [one.detector for one in checked.evidence] == ["accuracy"]
+    assert stream.check().checks == ()
+
+
+def test_a_page_is_paid_from_the_years_budget_and_each_pager_spends_less(stream: Stream) -> None:
+    stream.send(100, down=0.5)
+    stream.check()
+    with stream.db.begin() as connection:
+        history.end_pager(connection, "router", 1e9)
+    stream.send(100, down=0.5)
+    stream.check()
+    with stream.db.connect() as connection:
+        alphas = (
+            connection.execute(select(tables.pagers.c.alpha).order_by(tables.pagers.c.id)).scalars().all()
+        )
+        starts = [one["windows"] for one in connection.execute(select(tables.wealth.c.state)).scalars()]
+    assert alphas == pytest.approx([0.02 / 2, 0.02 / 6])
+    assert max(starts) == 1  # the second pager began from e = 1
+
+
+def test_a_new_champion_has_a_pager_and_a_cursor_of_its_own(stream: Stream, tmp_path: Path) -> None:
+    stream.send(150, down=0.5)
+    stream.check()
+    built = build_version(tmp_path / "second", holdout_rows=400, seed=1, parent="v1")
+    register(stream.db, tmp_path, built, threads=1, now=1e9)
+    registry.promote(stream.db, "router", "v2", expected="v1", reason="test", actor="test")
+    stream.send(99, version="v2")
+    assert stream.check().checks == ()
+    stream.send(1, version="v2")
+    (checked,) = stream.check().checks
+    assert checked.rows == 100
+    with stream.db.connect() as connection:
+        assert history.open_pager(connection, "router", "v1") is None
+        assert history.open_pager(connection, "router", "v2") is not None
+
+
+def test_the_second_of_two_checks_of_the_same_rows_writes_nothing(stream: Stream) -> None:
+    from monitor import check
+    from monitor import facts as reading
+
+    stream.send(100)
+    facts = reading.read_facts(stream.db, "router", "v1", SETTINGS, 1e9)
+    assert facts is not None
+    assert len(stream.check().checks) == 1
+    judged = reading.judge_facts(stream.db, Path("unused"), facts, SETTINGS, MONITOR)
+    assert check._write(stream.db, facts, judged, SETTINGS, MONITOR, 1e9) is None
+    assert count(stream.db, tables.checks) == 1
+
+
+def test_a_schedule_asks_only_where_labels_are_new_and_each_slot_asks_once(stream: Stream) -> None:
+    def ask() -> int | None:
+        return ask_retrain(
+            stream.db, "router", SETTINGS, MONITOR, asked="schedule", now=1e9, key="retrain:router@5"
+        )[1]
+
+    assert ask() is None
+    stream.label(stream.send(80))
+    first = ask()
+    assert first is not None
+    jobs.cancel(stream.db, first)
+    assert ask() is None
+
+
+def test_rejected_challengers_in_a_row_stop_the_automatic_retrains(stream: Stream) -> None:
+    settings = SETTINGS.model_copy(update={"max_rejected": 1})
+    stream.label(stream.send(100, down=0.5))
+    assert stream.check(settings).job is not None
+    with stream.db.begin() as connection:
+        rejected = {"state": "done", "verdict": {"promote": False}, "finished_at": 1e9}
+        connection.execute(update(tables.jobs).values(**rejected))
+    stream.label(stream.send(100, down=0.5))
+    (checked,) = stream.check(settings, now=1e9 + 1).checks
+    assert checked.decision.action == "wait"
+    assert "Circuit breaker" in " ".join(checked.decision.reasons)
+
+
+def test_an_evidently_threshold_fires_asks_for_a_retrain_and_is_resolved_when_it_is_kept(
+    stream: Stream, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"thresholds": {"drift_characters": 0.5}})
+    with stream.db.begin() as connection:
+        connection.execute(update(reference).values(characters=20))
+    stream.label(stream.send(100))
+    result = run_check(stream.db, tmp_path, "router", settings, MonitorSettings(evidently=True), now=1e9)
+    (checked,) = result.checks
+    assert checked.report is not None
+    assert (tmp_path / "reports" / checked.report).exists()
+    with stream.db.connect() as connection:
+        causes = [one.cause for one in episodes.list_open(connection) if one.state == "firing"]
+    assert "threshold:drift_characters" in causes

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, create_engine, insert
+
+from exporter.tables import labels, metadata, predictions, reference, versions
+from monitor.errors import NoReferenceError, UnknownModelVersionError
+from monitor.windows import read_labelled, read_reference, read_window
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{tmp_path / 'trueup.db'}")
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        for number in (1, 2):
+            connection.execute(
+                insert(versions).values(
+                    model="router",
+                    version=f"v{number}",
+                    number=number,
+                    state="candidate",
+                    path="",
+                    created_at=0.0,
+                    manifest_sha256="",
+                    manifest={"labels": ["billing", "tech"]},
+                )
+            )
+    return engine
+
+
+def predict(
+    db: Engine, count: int, *, version: str = "v1", start: int = 0, similarity: float | None = 0.5
+) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "id": f"{version}-{n}",
+            "model": "router",
+            "version": version,
+            "role": "champion",
+            "at": 100.0 + n,
+            "text": f"text {n}",
+            "label": "tech" if n % 2 else "billing",
+            "score": 0.9,
+            "scores": [0.1, 0.9],
+            "embedding": b"",
+            "similarity": similarity,
+            "tokens": 3,
+            "characters": 9,
+            "truncated": False,
+            "queue_ms": 0.0,
+            "run_ms": 0.0,
+            "metadata": {},
+        }
+        for n in range(start, start + count)
+    ]
+    with db.begin() as connection:
+        connection.execute(insert(predictions), rows)
+
+
+def label(db: Engine, *pairs: tuple[str, str]) -> None:
+    with db.begin() as connection:
+        for id_, name in pairs:
+            connection.execute(insert(labels).values(prediction_id=id_, label=name, source="test", at=0.0))
+
+
+def test_a_window_is_the_oldest_rows_after_the_last_one_read(db: Engine) -> None:
+    predict(db, 7)
+    first = read_window(db, "router", "v1", after_seq=0, rows=3)
+    assert first is not None
+    assert first.ids == ("v1-0", "v1-1", "v1-2")
+    second = read_window(db, "router", "v1", after_seq=first.last_seq, rows=3)
+    assert second is not None
+    assert second.ids == ("v1-3", "v1-4", "v1-5")
+    assert (second.start_at, second.end_at) == (103.0, 105.0)
+    assert read_window(db, "router", "v1", after_seq=second.last_seq, rows=3) is None
+
+
+def test_a_window_holds_one_version_only(db: Engine) -> None:
+    predict(db, 3)
+    predict(db, 3, version="v2")
+    window = read_window(db, "router", "v2", after_seq=0, rows=3)
+    assert window is not None
+    assert set(window.ids) == {"v2-0", "v2-1", "v2-2"}
+
+
+def test_arrays_have_the_shapes_that_detectors_expect(db: Engine) -> None:
+    predict(db, 4, similarity=None)
+    label(db, ("v1-1", "tech"), ("v1-2", "tech"), ("v1-3", "nonsense"))
+    window = read_window(db, "router", "v1", after_seq=0, rows=4)
+    assert window is not None
+    assert window.scores.shape == (4, 2)
+    assert window.label_index.tolist() == [0, 1, 0, 1]
+    assert np.isnan(window.similarity).all()
+    assert window.truth == (None, "tech", "tech", "nonsense")
+    np.testing.assert_array_equal(window.correct, [np.nan, 1.0, 0.0, 0.0])
+    assert window.labelled == 3
+    assert window.accuracy == pytest.approx(1 / 3)
+
+
+def test_labels_are_read_once_in_the_order_in_which_they_came(db: Engine) -> None:
+    predict(db, 5)
+    label(db, ("v1-4", "billing"), ("v1-0", "tech"))
+    first = read_labelled(db, "router", "v1", after_label_seq=0)
+    assert first.ids == ("v1-4", "v1-0")
+    assert first.accuracy == 0.5
+    label(db, ("v1-1", "tech"))
+    assert read_labelled(db, "router", "v1", after_label_seq=first.last_seq).ids == ("v1-1",)
+
+
+def test_without_new_labels_the_window_is_empty_and_the_place_is_kept(db: Engine) -> None:
+    predict(db, 2)
+    nothing = read_labelled(db, "router", "v1", after_label_seq=17)
+    assert (nothing.rows, nothing.last_seq, nothing.accuracy, nothing.start_at) == (0, 17, None, None)
+    assert nothing.scores.shape == (0, 2)
+
+
+def test_the_reference_leaves_out_rows_kept_for_other_tests(db: Engine) -> None:
+    common = {
+        "model": "router",
+        "version": "v1",
+        "label": "tech",
+        "score": 0.8,
+        "scores": [0.2, 0.8],
+        "tokens": 2,
+        "characters": 4,
+        "similarity": 0.4,
+    }
+    with db.begin() as connection:
+        for row, used in enumerate((False, True, True)):
+            connection.execute(insert(reference).values(row=row, in_reference=used, truth="tech", **common))
+    window = read_reference(db, "router", "v1")
+    assert (window.rows, window.first_seq, window.last_seq, window.accuracy) == (2, 1, 2, 1.0)
+    assert window.start_at is None
+
+
+def test_a_version_without_a_reference_is_an_error_that_names_the_mend(db: Engine) -> None:
+    with pytest.raises(NoReferenceError, match="register it again"):
+        read_reference(db, "router", "v1")
+
+
+def test_an_unknown_version_is_an_error(db: Engine) -> None:
+    with pytest.raises(UnknownModelVersionError, match="v9"):
+        read_labelled(db, "router", "v9", after_label_seq=0)

