@@ -1,4 +1,4 @@
 """The exporter serves sealed versions over HTTP and records every prediction.
 
-It owns the tables of predictions, labels, versions and deployments, because a prediction row is defined by who writes it.
+It owns the tables of predictions, labels, versions and deployments: whoever writes a row defines it.
 """

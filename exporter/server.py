@@ -35,6 +35,7 @@ from exporter.settings import ExporterSettings
 from exporter.tables import metadata
 
 GRACE_S = 30
+KEEP_ALIVE_S = 75  # longer than the 60 s after which load balancers give up an idle connection
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -147,6 +148,7 @@ def _run(app: object, listening: socket.socket, ready: Callable[[str], None] | N
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         backlog=2048,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     server = _Server(config, ready)
     # uvicorn raises the signal again once it has ended; what follows here must still run.

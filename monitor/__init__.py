@@ -1,1 +1,1 @@
-"""The monitor watches recorded predictions, pages within a stated budget, retrains, and promotes what it can prove."""
+"""The monitor watches predictions, pages within a stated budget, retrains, and promotes what it can prove."""

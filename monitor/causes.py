@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from monitor import episodes, policy
+from monitor import episodes, history, policy
 from monitor.episodes import Signal
-from monitor.evidence import Evidence, detectors
+from monitor.evidence import Evidence
 
 _RISING = 0.5  # of the page line: an episode is pending
 _NEXT = {"retrain": "a retrain is queued", "wait": "a retrain waits", "none": ""}
@@ -60,7 +60,7 @@ def signals(
     share = math.log(max(1, len(log_es)))
     moves: dict[str, Signal] = {f"threshold:{name}": "quiet" for name in looked_at}
     for detector, log_e in log_es.items():
-        cause = cause_of(detector)
+        cause = policy.cause_of(detector)
         if log_e - share >= _RISING * log_page_line:
             moves[cause] = "rising"
         moves.setdefault(cause, "quiet")
@@ -68,13 +68,7 @@ def signals(
     return dict(sorted(moves.items()))
 
 
-def cause_of(detector: str) -> str:
-    """The cause under which a detector's page is filed.
-
-    >>> cause_of("accuracy"), cause_of("similarity"), cause_of("class_mix")
-    ('accuracy', 'drift', 'class_mix')
-    """
-    if detector == "accuracy":
-        return "accuracy"
-    loss = {known.name for known in detectors() if known.means_loss}
-    return "drift" if detector in loss else detector
+def settle(connection: Connection, model: str, *, reason: str, now: float) -> None:
+    """Resolve the model's episodes and end its pager: another version answers from now on."""
+    episodes.resolve(connection, model, reason=reason, now=now)
+    history.end_pager(connection, model, now)

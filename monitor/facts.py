@@ -102,6 +102,7 @@ def _report(
         ReportRequest(
             reference=facts.reference,
             current=window,
+            labelled=facts.labelled,
             html=folder / f"{name}.html",
             json=folder / f"{name}.json",
             rows=monitor.evidently_rows,

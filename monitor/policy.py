@@ -80,10 +80,15 @@ def _page_causes(situation: Situation) -> tuple[str, ...]:
     """Name what the detectors that are over the line have seen."""
     line = situation.log_page_line + math.log(len(situation.log_es))
     over = [name for name, log_e in situation.log_es.items() if log_e >= line]
-    return tuple(sorted({_cause(name) for name in over}))
+    return tuple(sorted({cause_of(name) for name in over}))
 
 
-def _cause(detector: str) -> str:
+def cause_of(detector: str) -> str:
+    """Name the cause under which a detector's page is filed.
+
+    >>> cause_of("accuracy"), cause_of("similarity"), cause_of("class_mix")
+    ('accuracy', 'drift', 'class_mix')
+    """
     if detector == "accuracy":
         return "accuracy"
     loss = {found.name for found in detectors() if found.means_loss}

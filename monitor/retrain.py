@@ -19,7 +19,8 @@ import structlog
 from sqlalchemy import Engine
 
 from exporter import registry
-from monitor import episodes, history, jobs
+from monitor import episodes, jobs
+from monitor.causes import settle
 from monitor.child import TrainingDied, run_trainer
 from monitor.compare import read_pairs
 from monitor.compose import Lesson, Pairing, compose, read_pairing, write_pairing
@@ -228,8 +229,7 @@ def _promote(shop: Workshop, job: Job, version: str, parent: str, verdict: Verdi
         )
         if not switched:
             raise OvertakenError(job.model, parent)
-        episodes.resolve(connection, job.model, reason=f"{version} was proven and promoted", now=now)
-        history.end_pager(connection, job.model, now)
+        settle(connection, job.model, reason=f"{version} was proven and promoted", now=now)
 
 
 def _json(verdict: Verdict) -> dict[str, Any]:

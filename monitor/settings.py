@@ -65,7 +65,7 @@ class ModelSettings(BaseModel):
     max_rejected: int = Field(
         default=3, ge=1
     )  # so many rejected candidates in a row stop the automatic retrains
-    approval: bool = False  # True: a proven challenger waits for `trueup promote`
+    approval: bool = False  # True: a retrain waits for `trueup retrain`, said by a person
     verdict_share: float = Field(
         default=0.3, gt=0, lt=1
     )  # of recent labels, kept out of training for the verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import time
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
-from trainer.split import prepare
 
 from exporter import registry
 from monitor.child import run_trainer
@@ -19,6 +17,8 @@ from trainer.artifact import Manifest, open_version
 from trainer.rows import write_holdout, write_snapshot
 from trainer.settings import TrainerSettings
 from trainer.spec import TrainSpec
+from trainer.split import prepare
+from trainer.train import write_request
 
 _SHOW_EVERY_S = 0.5
 Progress = Callable[[dict[str, Any]], None]
@@ -45,15 +45,15 @@ def train_version(
         snapshot, digest = write_snapshot(rows, home / "data")
         write_holdout(holdout, folder / "holdout.parquet")
         request = folder / "request.json"
-        content = {
-            "spec": spec.model_dump(mode="json"),
-            "train": str(snapshot),
-            "holdout": str(folder / "holdout.parquet"),
-            "data_sha256": digest,
-            "parent": None,
-            "cache": str(trainer.cache),
-        }
-        request.write_text(json.dumps(content), encoding="utf-8")
+        write_request(
+            request,
+            spec,
+            train=snapshot,
+            holdout=folder / "holdout.parquet",
+            sha256=digest,
+            parent=None,
+            cache=trainer.cache,
+        )
         made = run_trainer(
             request,
             folder / "version",

@@ -23,6 +23,8 @@ EVERY_S = 0.5
 
 def main(arguments: list[str]) -> int:
     """Run one request; 0 done, 2 refused."""
+    # Read when torch loads. Threads that spin while they wait cost twice the processor on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     lines = _Lines(_claimed_stdout())
     if len(arguments) != 2:
         lines.say(

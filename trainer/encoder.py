@@ -52,14 +52,11 @@ def layers(model: Any) -> Any | None:
 
 
 def pool(hidden: Any, mask: Any) -> Any:
-    """Mean over the tokens of the mask, unit length: [rows, tokens, hidden] → [rows, hidden].
-
-    Summed by a product of matrices: ONNX Runtime's ReduceSum rounds differently for a single row.
-    """
-    from torch.nn.functional import normalize
-
-    kept = mask.unsqueeze(1).to(hidden.dtype)
-    return normalize((kept @ hidden).squeeze(1) / kept.sum(2), dim=1)
+    """Mean over the tokens of the mask, unit length: [rows, tokens, hidden] → [rows, hidden]."""
+    kept = mask.unsqueeze(-1).to(hidden.dtype)
+    mean = (hidden * kept).sum(1) / kept.sum(1)
+    # torch's normalize exports as an Expand at which the graph optimiser's shape inference gives up.
+    return mean / mean.square().sum(-1, keepdim=True).clamp_min(1e-24).sqrt()
 
 
 def embed(model: Any, ids: Sequence[Sequence[int]], *, layer: int | None, tick: Tick) -> Embedded:

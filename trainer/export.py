@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -73,6 +74,9 @@ def _register(seen: dict[str, Any]) -> None:
 def _module(fitted: Fitted, attention: Attention, seen: dict[str, Any]) -> Any:
     import torch
 
+    # Left out, BERT gathers zeros from a buffer: an operator that the optimiser's shape inference lacks.
+    typed = "token_type_ids" in inspect.signature(fitted.encoder.forward).parameters
+
     class Answering(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -85,7 +89,8 @@ def _module(fitted: Fitted, attention: Attention, seen: dict[str, Any]) -> Any:
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             seen["mask"] = attention_mask.to(torch.int32)
             mask = None if attention == "fused" else attention_mask
-            hidden = self.encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
+            given = {"token_type_ids": torch.zeros_like(input_ids)} if typed else {}
+            hidden = self.encoder(input_ids=input_ids, attention_mask=mask, **given).last_hidden_state
             embedding = pool(hidden, attention_mask)
             return self.head(embedding), embedding
 

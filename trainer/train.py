@@ -34,7 +34,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Stage = Literal["data", "fit", "export", "parity", "seal"]
 
 NEAREST_ROWS = 2000
-EVALUATED_ROWS = 400  # newest labelled hold-out rows; the exporter answers all of them at registration
+EVALUATED_ROWS = 300  # newest labelled hold-out rows; the exporter answers all of them at registration
 LIBRARIES = (
     "torch",
     "transformers",

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from exporter import registry
+from exporter.database import clock
+from monitor.causes import settle
 from monitor.commands import Context, Outcome, errors, known
 from monitor.errors import MonitorError
 from monitor.training import train_version
@@ -83,6 +85,7 @@ def promote(context: Context, *, name: str, version: str, reason: str) -> Outcom
     champion = registry.champion(context.db, name)
     if not registry.promote(context.db, name, version, expected=champion, reason=reason, actor="cli"):
         raise NotPromotedError(name, version)
+    _settle(context, name, f"{version} was promoted: {reason}")
     return Outcome(
         data={"model": name, "champion": version, "replaced": champion},
         view=(f"{name}: {champion or 'nothing'} → [bold]{version}[/]",),
@@ -93,10 +96,16 @@ def rollback(context: Context, *, name: str, reason: str) -> Outcome:
     """Back to the champion before."""
     replaced = registry.champion(context.db, name)
     version = registry.rollback(context.db, name, reason=reason, actor="cli")
+    _settle(context, name, f"rolled back to {version}: {reason}")
     return Outcome(
         data={"model": name, "champion": version, "replaced": replaced},
         view=(f"{name}: {replaced} → [bold]{version}[/]",),
     )
+
+
+def _settle(context: Context, name: str, reason: str) -> None:
+    with context.db.begin() as connection:
+        settle(connection, name, reason=reason, now=clock(connection))
 
 
 def age(at: float) -> str:

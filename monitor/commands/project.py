@@ -39,7 +39,7 @@ spec = "{model}.toml"
 window = 500                      # predictions that one check judges
 false_pages_per_year = 0.02       # the budget of false pages, kept by construction
 min_labels = 200                  # labels before a retrain may start
-# approval = true                 # a proven challenger waits for `trueup promote`
+# approval = true                 # a retrain waits for a person: `trueup retrain`
 # [models.{model}.thresholds]     # Evidently metrics that alert and may retrain, by name and limit
 # "Accuracy" = 0.85
 """

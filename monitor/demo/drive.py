@@ -63,6 +63,8 @@ holdout = "holdout.jsonl"
 
 [fit]
 rung = "{rung}"
+epochs = 1
+lora_layers = 2
 """
 
 
@@ -113,7 +115,7 @@ def prepare(folder: Path, cache: Path, *, fast: bool, seed: int = 0) -> Demo:
             window=WINDOW, min_labels=300,
         )
     )  # fmt: skip
-    spec.write_text(SPEC.format(model=MODEL, rung="head" if fast else "adapter", max_tokens=64))
+    spec.write_text(SPEC.format(model=MODEL, rung="head" if fast else "adapter", max_tokens=96))
     return Demo(folder=folder, config=config, spec=spec, settings=load_settings(config), streams=streams)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def write_rows(path: Path, mail: Iterable[Mail]) -> Path:
     return path
 
 
-def _desks(articles: Iterable[tuple[str, str]], groups: dict[str, tuple[str, ...]]) -> list[Mail]:
+def _desks(articles: Iterable[tuple[str, str]], groups: Mapping[str, Sequence[str]]) -> list[Mail]:
     desk = {group: name for name, members in groups.items() for group in members}
     texts = {text[:CHARACTERS].strip(): desk[group] for text, group in articles if group in desk}
     return [Mail(text, name) for text, name in texts.items() if text]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -46,8 +45,10 @@ class Children:
         with log.open("wb") as output:
             child = subprocess.Popen(
                 [sys.executable, "-m", "monitor", name, "--config", str(self._config)],
-                stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=os.environ | {"DO_NOT_TRACK": "1"},
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
         self._running[name] = child
         deadline = time.monotonic() + timeout_s
         while not _answers(ready):

@@ -40,7 +40,7 @@ def test_paths_are_relative_to_the_file_and_not_to_the_shell(tmp_path: Path) -> 
 )
 def test_a_wrong_file_is_refused_by_its_key(tmp_path: Path, text: str, key: str) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(ConfigError, match="trueup.toml") as refused:
+    with pytest.raises(ConfigError, match=r"trueup\.toml") as refused:
         load_settings(path)
     assert key in str(refused.value)
 

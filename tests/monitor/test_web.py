@@ -22,14 +22,36 @@ def client(tmp_path: Path) -> TestClient:
     upgrade(db)
     manifest = {"rung": "head", "metrics": {"accuracy": 0.95}}
     check: dict[str, Any] = {
-        "model": "desks", "version": "v1", "state": "drift", "first_seq": 1, "last_seq": 200, "last_label_seq": 9,
-        "rows": 200, "labelled": 9, "accuracy": 0.75, "log_e": 11.5, "log_page_line": 4.6, "paged": True,
-        "decision": {"action": "wait", "reasons": [NASTY]}, "report": "7.html", "at": 1000.0,
-    }  # fmt: skip
+        "model": "desks",
+        "version": "v1",
+        "state": "drift",
+        "first_seq": 1,
+        "last_seq": 200,
+        "last_label_seq": 9,
+        "rows": 200,
+        "labelled": 9,
+        "accuracy": 0.75,
+        "log_e": 11.5,
+        "log_page_line": 4.6,
+        "paged": True,
+        "decision": {"action": "wait", "reasons": [NASTY]},
+        "report": "7.html",
+        "at": 1000.0,
+    }
     job: dict[str, Any] = {
-        "model": "desks", "trigger": "page", "dedupe_key": "k", "state": "running", "attempt": 1, "max_attempts": 3,
-        "not_before": 0.0, "cancel_requested": False, "progress": {"stage": "fit"}, "created_at": 0.0, "updated_at": 0.0,
-    }  # fmt: skip
+        "model": "desks",
+        "trigger": "page",
+        "dedupe_key": "k",
+        "state": "running",
+        "attempt": 1,
+        "max_attempts": 3,
+        "not_before": 0.0,
+        "cancel_requested": False,
+        "progress": {"stage": "fit"},
+        "created_at": 0.0,
+        "updated_at": 0.0,
+    }
+    shown = {"detector": "similarity", "rows": 200, "enough": True, "effect": -0.4, "p_value": 1e-9}
     with db.begin() as connection:
         connection.execute(
             insert(versions).values(
@@ -41,18 +63,7 @@ def client(tmp_path: Path) -> TestClient:
             insert(deployments).values(model="desks", champion="v1", revision=1, changed_at=0.0)
         )
         connection.execute(insert(checks).values(id=7, **check))
-        connection.execute(
-            insert(evidence).values(
-                check_id=7,
-                detector="similarity",
-                rows=200,
-                enough=True,
-                effect=-0.4,
-                p_value=1e-9,
-                log_e=11.5,
-                detail={},
-            )
-        )
+        connection.execute(insert(evidence).values(check_id=7, log_e=11.5, detail={}, **shown))
         connection.execute(insert(jobs).values(**job))
         connection.execute(
             insert(episodes).values(

@@ -55,7 +55,7 @@ def rows() -> list[Row]:
 
 
 def _row(rng: np.random.Generator, label: str) -> Row:
-    words = [*rng.choice(FILLER, rng.integers(1, 9)), *rng.choice(WORDS[label], 2)]
+    words = [*rng.choice(FILLER, rng.integers(1, 5)), *rng.choice(WORDS[label], 3)]
     return Row(text=" ".join(rng.permutation(words)), label=label)
 
 
