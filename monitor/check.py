@@ -1,6 +1,7 @@
 """One check: read what is new, judge it, bet, decide, and write all of it in one transaction.
 
 A check that dies leaves nothing but a report that no row names; the next one reads the same rows again.
+Where no threshold has to decide, the Evidently report is made afterwards: a page does not wait for it.
 Where two monitors check the same rows at once, the second finds the cursor moved and writes nothing.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from exporter import registry
 from exporter.database import lock_order
@@ -19,7 +20,7 @@ from monitor import history, policy
 from monitor.asking import DECISIONS, ask_retrain, database_now, limits, queue, situate
 from monitor.causes import observe_causes
 from monitor.evidence import Evidence
-from monitor.facts import Facts, Judged, judge_facts, read_facts
+from monitor.facts import Facts, Judged, judge_facts, read_facts, report_facts
 from monitor.pager import page_line
 from monitor.report import ReportResult
 from monitor.settings import ModelSettings, MonitorSettings
@@ -79,11 +80,20 @@ def run_check(
         return CheckResult(model=model, version=None)
     now = database_now(db) if now is None else now
     done: list[Checked] = []
+    newest: tuple[Checked, Facts] | None = None
     while (facts := read_facts(db, model, version, settings, now)) is not None:
-        checked = _write(db, facts, judge_facts(db, home, facts, settings, monitor), settings, monitor, now)
+        report = report_facts(home, facts, settings, monitor) if settings.thresholds else None
+        checked = _write(db, facts, judge_facts(facts, settings, report), settings, monitor, now)
         if checked is None:  # another monitor was faster
             break
         done.append(checked)
+        if facts.window is not None:
+            newest = checked, facts
+    if newest is not None and not settings.thresholds:
+        checked, facts = newest
+        if _report_is_due(db, facts, checked.paged, monitor, now):
+            report = report_facts(home, facts, settings, monitor)
+            done = [_attached(db, one, report) if one is checked else one for one in done]
     job = next((checked.job for checked in done if checked.job is not None), None)
     if not done:
         job = ask_retrain(db, model, settings, monitor, asked="check", now=now)[1]
@@ -127,6 +137,31 @@ def _write(
             job = queue(connection, model, version, decision, monitor, now, None)
             checked = replace(checked, job=job)
     return checked
+
+
+def _report_is_due(db: Engine, facts: Facts, paged: bool, monitor: MonitorSettings, now: float) -> bool:
+    """Whether the last report of this version is old, or older than the page."""
+    last = (
+        select(checks.c.at, checks.c.paged)
+        .where(checks.c.model == facts.model, checks.c.version == facts.version)
+        .where(checks.c.report.is_not(None))
+        .order_by(checks.c.id.desc())
+        .limit(1)
+    )
+    with db.connect() as connection:
+        found = connection.execute(last).first()
+    return found is None or now - found.at >= monitor.report_every or (paged and not found.paged)
+
+
+def _attached(db: Engine, checked: Checked, report: ReportResult | None) -> Checked:
+    """Name the report in the check's row, of a backlog only in the newest window's."""
+    if report is None:
+        return checked
+    name = report.html.name if report.html else None
+    with db.begin() as connection:
+        row = update(checks).where(checks.c.id == checked.id)
+        connection.execute(row.values(report=name, evidently=report.to_json()))
+    return replace(checked, report=name)
 
 
 def _insert(

@@ -64,9 +64,8 @@ def read_facts(db: Engine, model: str, version: str, settings: ModelSettings, no
     )
 
 
-def judge_facts(
-    db: Engine, home: Path, facts: Facts, settings: ModelSettings, monitor: MonitorSettings
-) -> Judged:
+def judge_facts(facts: Facts, settings: ModelSettings, report: ReportResult | None) -> Judged:
+    """Let every detector judge the rows that it reads, and bet."""
     found: list[Evidence] = []
     held = dict(facts.held)
     for detector in detectors():
@@ -79,21 +78,15 @@ def judge_facts(
             detector, rows, facts.reference, facts.held[detector.name], minimum=settings.min_window
         )
         found.append(one)
-    report = _report(db, home, facts, settings, monitor)
     return Judged(evidence=tuple(found), held=held, report=report)
 
 
-def _report(
-    db: Engine, home: Path, facts: Facts, settings: ModelSettings, monitor: MonitorSettings
+def report_facts(
+    home: Path, facts: Facts, settings: ModelSettings, monitor: MonitorSettings
 ) -> ReportResult | None:
-    """The Evidently report. It takes seconds: of a backlog only the newest, unless thresholds decide."""
+    """The Evidently report of a window, by a child process; it takes seconds. None without a window."""
     window = facts.window
     if window is None or not monitor.evidently:
-        return None
-    rows = settings.window
-    if not settings.thresholds and read_window(
-        db, facts.model, facts.version, after_seq=window.last_seq, rows=rows
-    ):
         return None
     name = f"{facts.model}-{facts.version}-{window.last_seq}"
     folder = home / "reports"

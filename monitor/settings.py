@@ -45,6 +45,9 @@ class MonitorSettings(BaseModel):
     job_lease_s: Seconds = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
     evidently: bool = True
+    report_every: Seconds = (
+        60.0  # between Evidently reports of a model that no threshold needs; a new page has one
+    )
     evidently_rows: int = Field(default=2000, ge=1)
     report_budget_mb: float = Field(default=200.0, gt=0)
     notify: tuple[str, ...] = ("log",)  # channel URLs

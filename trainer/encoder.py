@@ -52,11 +52,16 @@ def layers(model: Any) -> Any | None:
 
 
 def pool(hidden: Any, mask: Any) -> Any:
-    """Mean over the tokens of the mask, unit length: [rows, tokens, hidden] → [rows, hidden]."""
-    kept = mask.unsqueeze(-1).to(hidden.dtype)
-    mean = (hidden * kept).sum(1) / kept.sum(1)
-    # torch's normalize exports as an Expand at which the graph optimiser's shape inference gives up.
-    return mean / mean.square().sum(-1, keepdim=True).clamp_min(1e-24).sqrt()
+    """Mean over the tokens of the mask, unit length: [rows, tokens, hidden] → [rows, hidden].
+
+    Every sum is a product of matrices: ONNX Runtime's ReduceSum rounds differently for a single row, and an
+    answer must not depend on its batch mates. torch's normalize would export as an Expand at which the graph
+    optimiser's shape inference gives up.
+    """
+    kept = mask.unsqueeze(1).to(hidden.dtype)
+    mean = kept @ hidden / kept.sum(2, keepdim=True)  # [rows, 1, hidden]
+    length = (mean @ mean.transpose(1, 2)).clamp_min(1e-24).sqrt()  # [rows, 1, 1]
+    return (mean / length).squeeze(1)
 
 
 def embed(model: Any, ids: Sequence[Sequence[int]], *, layer: int | None, tick: Tick) -> Embedded:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import structlog
 from rich.console import Console, RenderableType
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -85,6 +86,7 @@ def known(context: Context, name: str | None) -> str | None:
 
 def run(command: Callable[..., Outcome], config: Path | None, arguments: dict[str, Any]) -> Outcome:
     """Load the settings, call the command, and turn what a user can mend into one line and status 2."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the outcome
     try:
         context = Context(load_settings(_config_file(config)), _config_file(config))
         return command(context, **arguments)

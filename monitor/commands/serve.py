@@ -9,6 +9,7 @@ import time
 
 import uvicorn
 
+from exporter.server import log_to_stderr
 from exporter.server import serve as serve_exporter
 from monitor.commands import Context, Outcome, errors
 from monitor.errors import MonitorError
@@ -43,6 +44,7 @@ def serve(context: Context, *, host: str | None, port: int | None) -> Outcome:
 
 def monitor(context: Context, *, port: int | None) -> Outcome:
     """Run schedules, checks and retrains, and the status page, until SIGTERM."""
+    log_to_stderr()
     settings = context.settings.monitor
     _refuse_open(settings.host)
     shown = settings.port if port is None else port

@@ -159,8 +159,10 @@ class Scene:
 
     def clean(self) -> None:
         """Replay mail of the groups that v1 knows; nothing should page."""
-        for window in _windows(self._demo.streams.clean, WINDOW):
-            self._window("clean", window)
+        windows = list(_windows(self._demo.streams.clean, WINDOW))
+        for window in windows[:-1]:
+            self._label(*self._serve("clean", window))
+        self._window("clean", windows[-1])
         self._story.pages_before_shift = sum(one.paged for one in self._story.served)
 
     def drifted(self) -> None:
@@ -201,7 +203,7 @@ class Scene:
 
     def _window(self, traffic: str, mail: Sequence[Mail]) -> Served:
         served, answered = self._serve(traffic, mail)
-        self._client.label(answered, share=LABEL_SHARE, order=self._order)
+        self._label(served, answered)
         target = self._watch.newest_seq()
         checks = self._watch.until("a check", lambda: self._watch.judged_up_to(target), timeout_s=60)
         for judged in checks[self._seen :]:
@@ -222,9 +224,12 @@ class Scene:
         self._tell(traffic, self._story)
         return served, answered
 
+    def _label(self, _: Served, answered: Sequence[Answered]) -> None:
+        self._client.label(answered, share=LABEL_SHARE, order=self._order)
+
     def _trickle(self, stop: threading.Event) -> None:
         while not stop.wait(0.5):
-            self._client.answer(_take(self._drifted, 4))
+            self._client.answer(_take(self._drifted, 2))
 
     def _progress(self, first: str) -> str | None:
         job = self._story.job = self._watch.last_job()

@@ -54,9 +54,9 @@ def load_streams(cache: Path, *, seed: int) -> Streams:
     order.shuffle(new)
     return Streams(
         train=old[:1500],
-        holdout=old[1500:2500],
-        clean=old[2500:3100],
-        old_after=old[3100:3500],
+        holdout=old[1500:2300],
+        clean=old[2300:2900],
+        old_after=old[2900:3300],
         drifted=new[400:],
         fresh=new[:400],
     )

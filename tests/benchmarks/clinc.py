@@ -1,6 +1,7 @@
 """CLINC150 as "new intents, same desks": ten domains answer eight intents each, then seven others arrive.
 
-Usage: python -m tests.benchmarks.clinc [OUT.jsonl] — writes a history for `trueup backtest`, one row a minute.
+Usage: python -m tests.benchmarks.clinc [OUT.jsonl]
+writes a history for `trueup backtest`, one row a minute.
 """
 
 from __future__ import annotations

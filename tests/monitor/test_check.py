@@ -184,7 +184,7 @@ def test_the_second_of_two_checks_of_the_same_rows_writes_nothing(stream: Stream
     facts = reading.read_facts(stream.db, "router", "v1", SETTINGS, 1e9)
     assert facts is not None
     assert len(stream.check().checks) == 1
-    judged = reading.judge_facts(stream.db, Path("unused"), facts, SETTINGS, MONITOR)
+    judged = reading.judge_facts(facts, SETTINGS, None)
     assert check._write(stream.db, facts, judged, SETTINGS, MONITOR, 1e9) is None
     assert count(stream.db, tables.checks) == 1
 
