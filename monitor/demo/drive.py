@@ -27,7 +27,7 @@ from trainer.spec import load_spec
 
 MODEL = "desks"
 WINDOW = 200
-LABEL_SHARE = 0.6
+LABEL_SHARE = 0.85
 DRIFTED_WINDOWS = 8
 MARKER = "made-by-trueup-demo"
 
@@ -49,6 +49,7 @@ retrain = ""
 spec = "{model}.toml"
 window = {window}
 min_labels = {min_labels}
+reference_rows = 400
 """
 
 SPEC = """\
@@ -64,7 +65,7 @@ holdout = "holdout.jsonl"
 [fit]
 rung = "{rung}"
 epochs = 1
-lora_layers = 2
+lora_layers = 1
 """
 
 
@@ -112,10 +113,10 @@ def prepare(folder: Path, cache: Path, *, fast: bool, seed: int = 0) -> Demo:
     config.write_text(
         CONFIG.format(
             cache=repr(str(cache.resolve())), port=free_port(), monitor_port=free_port(), model=MODEL,
-            window=WINDOW, min_labels=300,
+            window=WINDOW, min_labels=650,
         )
     )  # fmt: skip
-    spec.write_text(SPEC.format(model=MODEL, rung="head" if fast else "adapter", max_tokens=96))
+    spec.write_text(SPEC.format(model=MODEL, rung="head" if fast else "adapter", max_tokens=64))
     return Demo(folder=folder, config=config, spec=spec, settings=load_settings(config), streams=streams)
 
 
@@ -133,8 +134,7 @@ def play(demo: Demo, story: Story, tell: Listener, *, children: Children, seed: 
     registry.promote(db, MODEL, version, expected=None, reason="first version", actor="demo")
     story.versions.append(version)
     tell("serve", story)
-    children.start("serve", ready=f"{demo.server_url}/readyz")
-    children.start("monitor", ready=f"{demo.status_url}healthz")
+    children.start({"serve": f"{demo.server_url}/readyz", "monitor": f"{demo.status_url}healthz"})
     watch = Watch(db, MODEL, str(demo.folder / "logs"))
     with contextlib.closing(Client(settings.exporter.port, MODEL)) as client:
         scene = Scene(demo, story, tell, client, watch, random.Random(seed))  # noqa: S311 -- which mail gets a label

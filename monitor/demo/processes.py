@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -38,26 +39,29 @@ class Children:
         self._config, self._logs = config, logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, *, ready: str, timeout_s: float = 60.0) -> None:
-        """Start `trueup NAME` and wait until the URL `ready` answers 200."""
+    def start(self, ready: Mapping[str, str], *, timeout_s: float = 60.0) -> None:
+        """Start each `trueup NAME` and wait until its URL answers 200."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / f"{name}.log"
-        with log.open("wb") as output:
-            child = subprocess.Popen(
+        for name in ready:
+            self._spawn(name)
+        deadline = time.monotonic() + timeout_s
+        for name, url in ready.items():
+            while not _answers(url):
+                if self._running[name].poll() is not None or time.monotonic() > deadline:
+                    raise ChildFailedError(name, self._log(name))
+                time.sleep(0.05)
+
+    def _spawn(self, name: str) -> None:
+        with self._log(name).open("wb") as output:
+            self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", "monitor", name, "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
-        self._running[name] = child
-        deadline = time.monotonic() + timeout_s
-        while not _answers(ready):
-            if child.poll() is not None or time.monotonic() > deadline:
-                raise ChildFailedError(name, log)
-            time.sleep(0.05)
 
-    def pids(self) -> dict[str, int]:
-        return {name: child.pid for name, child in self._running.items()}
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
 
     def stop(self) -> None:
         for child in self._running.values():

@@ -1,4 +1,4 @@
-"""Requests per second beside the bare engine: `python -m tests.exporter.bench VERSION_DIR TEXTS.jsonl`.
+"""Requests per second beside the bare engine: `python -m tests.benchmarks.serving VERSION_DIR TEXTS.jsonl`.
 
 Wall-clock figures of a shared machine lie; processor milliseconds per request do not.
 """
