@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from exporter.database import open_database
+from exporter.errors import ExporterError
 from monitor.config import Settings
 
 FREE_GB = 2.0
@@ -93,16 +94,14 @@ def _database(settings: Settings) -> Iterator[Finding]:
     if settings.database_url.startswith("sqlite") and not settings.home.exists():
         yield Finding("database", "SQLite, made at the first start")
         return
+    mend = "Check that the server runs and that [exporter] database_url is right."
     try:
         db = open_database(settings.database_url)
         with db.connect() as connection:
             connection.execute(text("select 1"))
         db.dispose()
-    except SQLAlchemyError as error:
-        found = str(getattr(error, "orig", error)).splitlines()[0]
-        yield Finding(
-            "database", found, "Check that the server runs and that [exporter] database_url is right."
-        )
+    except (ExporterError, SQLAlchemyError) as error:
+        yield Finding("database", str(error).splitlines()[0], mend)
     else:
         yield Finding("database", db.url.render_as_string(hide_password=True))
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from exporter import registry
 from exporter.database import open_database
-from exporter.errors import ExporterError
+from exporter.errors import DatabaseUnreachableError, ExporterError
 from monitor.config import Settings, load_settings
 from monitor.errors import MonitorError
 from monitor.migrate import upgrade
@@ -58,16 +58,6 @@ class Context:
         return db
 
 
-class DatabaseUnreachableError(MonitorError):
-    """The database does not answer."""
-
-    def __init__(self, url: str, cause: str) -> None:
-        super().__init__(
-            f"The database {url} does not answer ({cause.strip()}). "
-            "Check [exporter] database_url or TRUEUP__EXPORTER__DATABASE_URL; `trueup doctor` tells more."
-        )
-
-
 class UnknownModelError(MonitorError):
     """No such model."""
 
@@ -93,9 +83,11 @@ def run(command: Callable[..., Outcome], config: Path | None, arguments: dict[st
     except (TrainerError, ExporterError, MonitorError) as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
     except OperationalError as error:
-        url = context.db.url if "db" in context.__dict__ else context.settings.database_url
-        problem = DatabaseUnreachableError(str(url), str(error.orig).splitlines()[0])
+        problem = DatabaseUnreachableError(context.db.url.render_as_string(), error)
         errors.print(f"[bold red]error:[/] {_plain(problem)}", highlight=False, soft_wrap=True)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        errors.print(f"[bold red]error:[/] {error.strerror or error}{where}", highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
         errors.print("stopped")
         sys.exit(130)

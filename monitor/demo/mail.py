@@ -24,7 +24,7 @@ NEW = {
     "talk": ("talk.politics.mideast", "talk.politics.misc"),
 }
 CHARACTERS = 600  # of a mail that a desk reads
-# "in article 12@host a@b (A B) writes": who is quoted says little of the desk and costs a third of the tokens.
+# "in article 12@host a@b (A B) writes": who is quoted says little of the desk, and takes many tokens.
 ATTRIBUTION = re.compile(r"\b(?:in|from) article .{0,160}?\b(?:writes|wrote|says|said)\b")
 
 

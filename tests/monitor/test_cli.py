@@ -84,7 +84,7 @@ def test_init_writes_files_that_load_and_never_overwrites_them(tmp_path: Path) -
     assert trueup("init", "mail.jsonl", "--text", "body", "--label", "desk", folder=tmp_path).returncode == 2
     missing = trueup("init", "mail.jsonl", "--text", "boddy", "--label", "desk", "--force", folder=tmp_path)
     assert missing.returncode == 2
-    assert "mail.jsonl:1" in missing.stderr.replace("\n", "")
+    assert "mail.jsonl, line 1: column 'boddy' is missing" in missing.stderr
 
 
 def test_label_files_are_refused_by_line(tmp_path: Path) -> None:
