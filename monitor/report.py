@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from monitor.report_request import ReportRequest, ReportResult, run_report
 from monitor.severity import mix_severity, rank_severity
@@ -245,13 +246,15 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _peak_rss_mb() -> float:
-    """Largest resident set since this program began; getrusage would count the parent that it was forked from."""
+    """Largest resident set since this program began (Linux; elsewhere what it has now).
+
+    getrusage would count the parent that it was forked from.
+    """
     status = Path("/proc/self/status")
     if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 1024
+    return float(psutil.Process().memory_info().rss / 2**20)
 
 
 if __name__ == "__main__":
