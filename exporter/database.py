@@ -25,11 +25,11 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from exporter.errors import DatabaseNotReadyError, DatabaseUnreachableError
+from exporter.errors import DatabaseNotReadyError, DatabaseUnreachableError, DatabaseUrlError
 from exporter.tables import metadata
 
 BUSY_MS = 5000
@@ -70,7 +70,11 @@ def open_database(url: str) -> Engine:
 
     Raises DatabaseUnreachableError at once where nothing answers.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except ArgumentError as error:
+        raise DatabaseUrlError(error) from error
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "sqlite" and parsed.database:

@@ -18,6 +18,14 @@ class DatabaseUnreachableError(ExporterError):
         self.url = url
 
 
+class DatabaseUrlError(ExporterError):
+    def __init__(self, why: object) -> None:
+        super().__init__(
+            f"[exporter] database_url cannot be used ({why}). "
+            "Write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+        )
+
+
 class DatabaseNotReadyError(ExporterError):
     def __init__(self, url: str, missing: Sequence[str]) -> None:
         super().__init__(f"The database {url} lacks tables ({', '.join(missing)}). Run `trueup db upgrade`.")

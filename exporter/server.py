@@ -130,10 +130,11 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise AddressError(host, port, error) from error
         yield listening
-    except OSError as error:
-        raise AddressError(host, port, error) from error
     finally:
         listening.close()
 

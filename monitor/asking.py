@@ -103,8 +103,8 @@ def queue(
 ) -> int | None:
     """Queue the decided retrain; None where the same cause was answered or a job is active already."""
     assert decision.trigger is not None
-    episode = _episode(connection, model) if decision.trigger in ("page", "threshold") else None
-    if episode is not None:
+    episode = _episode(connection, model)
+    if episode is not None and decision.trigger in ("page", "threshold"):
         answered = select(func.count()).where(jobs.c.episode_id == episode)
         key = f"{model}:episode {episode}:{connection.execute(answered).scalar_one()}"
     try:

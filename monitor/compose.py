@@ -53,6 +53,7 @@ class Pairing:
     parent: str
     base_rows: int  # rows 0 … base_rows - 1 are the parent's hold-out, in its order
     recent_ids: tuple[str, ...]  # predictions of rows base_rows, base_rows + 1, …
+    labels_used: int  # to train and to prove
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -61,9 +62,7 @@ class Pairing:
     @staticmethod
     def from_json(state: dict[str, Any]) -> Pairing:
         """Back from `to_json`."""
-        return Pairing(
-            parent=state["parent"], base_rows=state["base_rows"], recent_ids=tuple(state["recent_ids"])
-        )
+        return Pairing(**state | {"recent_ids": tuple(state["recent_ids"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,12 @@ def compose(
         spec=_spec(manifest, settings),
         rows=[row for row in old if row.text not in kept_out] + new,
         holdout=_holdout(held, proof, quiet, settings.reference_rows),
-        pairing=Pairing(parent=parent, base_rows=len(held), recent_ids=tuple(found.id for found in proof)),
+        pairing=Pairing(
+            parent=parent,
+            base_rows=len(held),
+            recent_ids=tuple(found.id for found in proof),
+            labels_used=len(new) + len(proof),
+        ),
     )
 
 

@@ -99,6 +99,6 @@ def report_facts(
             html=folder / f"{name}.html",
             json=folder / f"{name}.json",
             rows=monitor.evidently_rows,
-            thresholds=settings.thresholds,
+            thresholds={str(name): limit for name, limit in settings.thresholds.items()},
         )
     )

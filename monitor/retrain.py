@@ -195,45 +195,50 @@ def _onset(db: Engine, job: Job) -> int:
 
 def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[str, Any]:
     _beat(shop, job, None)
-    intent: Intent = "drift" if job.trigger in ("page", "threshold") else "refresh"
+    intent: Intent = "drift" if job.episode_id is not None else "refresh"
     recent, base = read_pairs(shop.db, job.model, version, pairing)
     verdict = judge(intent, recent=recent, base=base, margin=shop.settings.margin)
     if verdict.promote:
         try:
-            _promote(shop, job, version, pairing.parent, verdict)
+            _promote(shop, job, version, pairing, verdict)
         except OvertakenError as overtaken:
             reasons = (*verdict.reasons, str(overtaken))
             verdict = Verdict(promote=False, reasons=reasons, numbers=verdict.numbers)
     if not verdict.promote:
         with shop.db.begin() as connection:
-            jobs.finish(connection, job, verdict=_json(verdict), now=shop.now)
+            jobs.finish(connection, job, verdict=_json(verdict, pairing), now=shop.now)
             registry.reject(shop.db, job.model, version, connection=connection)
     shutil.rmtree(shop.home / "jobs" / str(job.id), ignore_errors=True)
     _log.info("verdict", job=job.id, model=job.model, version=version, promote=verdict.promote)
-    return _json(verdict)
+    return _json(verdict, pairing)
 
 
-def _promote(shop: Workshop, job: Job, version: str, parent: str, verdict: Verdict) -> None:
+def _promote(shop: Workshop, job: Job, version: str, pairing: Pairing, verdict: Verdict) -> None:
     """End the job, switch the champion, resolve its episodes and end its pager: all of it or nothing."""
     now = _now(shop)
     with shop.db.begin() as connection:
-        jobs.finish(connection, job, verdict=_json(verdict), now=shop.now)
+        jobs.finish(connection, job, verdict=_json(verdict, pairing), now=shop.now)
         switched = registry.promote(
             shop.db,
             job.model,
             version,
-            expected=parent,
+            expected=pairing.parent,
             reason=f"job {job.id}: " + " ".join(verdict.reasons),
             actor="monitor",
             connection=connection,
         )
         if not switched:
-            raise OvertakenError(job.model, parent)
+            raise OvertakenError(job.model, pairing.parent)
         settle(connection, job.model, reason=f"{version} was proven and promoted", now=now)
 
 
-def _json(verdict: Verdict) -> dict[str, Any]:
-    return {"promote": verdict.promote, "reasons": list(verdict.reasons), "numbers": verdict.numbers}
+def _json(verdict: Verdict, pairing: Pairing) -> dict[str, Any]:
+    return {
+        "promote": verdict.promote,
+        "reasons": list(verdict.reasons),
+        "numbers": verdict.numbers,
+        "labels_used": pairing.labels_used,
+    }
 
 
 def _now(shop: Workshop) -> float:

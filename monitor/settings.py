@@ -31,6 +31,17 @@ def seconds(duration: str | float) -> float:
 Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0)]
 
 
+Threshold = Literal[
+    "accuracy",
+    "macro_f1",
+    "drift_similarity",
+    "drift_confidence",
+    "drift_label",
+    "drift_characters",
+    "drift_tokens",
+]
+
+
 class MonitorSettings(BaseModel):
     """The table [monitor]."""
 
@@ -76,4 +87,4 @@ class ModelSettings(BaseModel):
     margin: float = Field(default=0.03, gt=0, lt=1)
     retrain_rung: Literal["same", "head", "adapter"] = "same"
     replay_rows: int | None = Field(default=None, ge=1)
-    thresholds: dict[str, float] = Field(default_factory=dict)  # Evidently metric -> limit
+    thresholds: dict[Threshold, float] = Field(default_factory=dict)  # Evidently metric -> lower limit

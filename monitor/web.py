@@ -111,6 +111,8 @@ def _first(one: ModelStory, column: str) -> float | None:
 
 
 def _report_name(db: Engine, check: int) -> str | None:
+    if check >= 2**63:  # no database numbers rows so far
+        return None
     with db.connect() as connection:
         name = connection.scalar(select(checks.c.report).where(checks.c.id == check))
     return Path(name).name if name else None

@@ -44,9 +44,7 @@ def run_monitor(
     stop: Event,
 ) -> None:
     """Run until `stop`; a retrain in work is then given back. Raises BadSchedule, UnknownChannel."""
-    check_urls(monitor.notify)
-    for text in filter(None, (monitor.check, monitor.retrain)):
-        parse(text, monitor.time_zone)
+    check_monitor(monitor)
     worker = Worker(
         db=db, home=home, monitor=monitor, models=models, trainer=trainer, threads=exporter.threads, stop=stop
     )
@@ -60,6 +58,13 @@ def run_monitor(
         retrains.join()
         clock.shutdown()
         lease.release(db, lease.LEADER, worker.holder)
+
+
+def check_monitor(monitor: MonitorSettings) -> None:
+    """Raise BadSchedule or UnknownChannel for settings with which no monitor could run."""
+    check_urls(monitor.notify)
+    for text in filter(None, (monitor.check, monitor.retrain)):
+        parse(text, monitor.time_zone)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -40,7 +40,7 @@ def read_history(file: Path) -> list[Event]:
     except (OSError, UnicodeDecodeError) as error:
         raise HistoryError(file, None, f"cannot be read ({error})") from error
     events: list[Event] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         event = _event(file, number, line)

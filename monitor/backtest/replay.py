@@ -24,7 +24,7 @@ from monitor.backtest.past import Event, HistoryError
 from monitor.backtest.peers import Oracle, embeddings, share_right
 from monitor.check import CheckResult, run_check
 from monitor.config import Settings
-from monitor.jobs import Job, claim, list_jobs
+from monitor.jobs import Job, JobRefused, claim, list_jobs
 from monitor.migrate import upgrade
 from monitor.retrain import Workshop, run_job
 from monitor.tables import episodes
@@ -62,7 +62,7 @@ class Tape:
 
 def replay(events: Sequence[Event], plan: Plan, settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Run the whole history in `settings.home` and return the document."""
-    started = time.process_time()
+    started = time.perf_counter()
     if len(events) < plan.train_rows + plan.window:
         raise HistoryError(
             plan.history, None, f"holds {len(events)} rows, fewer than --train-rows + --window"
@@ -73,7 +73,7 @@ def replay(events: Sequence[Event], plan: Plan, settings: Settings, *, progress:
         upgrade(db)
         loop = Loop(db, events, plan, settings, progress)
         loop.run()
-        return _document(loop.tape, rows=len(events), seconds=time.process_time() - started)
+        return _document(loop.tape, rows=len(events), seconds=time.perf_counter() - started)
     finally:
         db.dispose()
 
@@ -212,7 +212,10 @@ class Loop:
             now=now,
         )
         run_job(shop, claimed)
-        return list_jobs(self._db, MODEL, limit=1)[0]
+        job = list_jobs(self._db, MODEL, limit=1)[0]
+        if job.state == "queued":  # its child died; there is nobody else to try again
+            raise JobRefused(MODEL, str(job.error))
+        return job
 
 
 def _prediction(id_: str, version: str, engine: Engine, answer: Answer, event: Event) -> Prediction:

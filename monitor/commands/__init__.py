@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,18 +13,18 @@ from typing import Any
 import structlog
 from rich.console import Console, RenderableType
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from exporter import registry
 from exporter.database import open_database
-from exporter.errors import DatabaseUnreachableError, ExporterError
+from exporter.errors import ExporterError
 from monitor.config import Settings, load_settings
 from monitor.errors import MonitorError
 from monitor.migrate import upgrade
 from trainer.errors import TrainerError
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False)  # labels and messages are data
+errors = Console(stderr=True, markup=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +34,11 @@ class Outcome:
     data: Any
     view: tuple[RenderableType, ...] = ()
     status: int = 0
+    console: Console = console
 
     def show(self) -> None:
         for part in self.view:
-            console.print(part)
+            self.console.print(part)
 
 
 @dataclass(frozen=True)
@@ -78,26 +80,31 @@ def run(command: Callable[..., Outcome], config: Path | None, arguments: dict[st
     """Load the settings, call the command, and turn what a user can mend into one line and status 2."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the outcome
     try:
-        context = Context(load_settings(_config_file(config)), _config_file(config))
+        file = _config_file(config)
+        context = Context(load_settings(file), file)
         return command(context, **arguments)
     except (TrainerError, ExporterError, MonitorError) as error:
-        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
-    except OperationalError as error:
-        problem = DatabaseUnreachableError(context.db.url.render_as_string(), error)
-        errors.print(f"[bold red]error:[/] {_plain(problem)}", highlight=False, soft_wrap=True)
+        _complain(str(error))
+    except SQLAlchemyError as error:
+        _complain(f"The database failed: {str(error).splitlines()[0]}. `trueup doctor` tells more.")
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        errors.print(f"[bold red]error:[/] {error.strerror or error}{where}", highlight=False, soft_wrap=True)
+        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except KeyboardInterrupt:
         errors.print("stopped")
         sys.exit(130)
     sys.exit(2)
 
 
+def exit_on_sigterm() -> None:
+    """Let SIGTERM end this process as an exception does, so that its children are ended too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def _complain(problem: str) -> None:
+    errors.print("error:", style="bold red", end=" ")
+    errors.print(problem, highlight=False, soft_wrap=True)
+
+
 def _config_file(config: Path | None) -> Path | None:
     default = Path("trueup.toml")
     return config or (default if default.exists() else None)
-
-
-def _plain(error: Exception) -> str:
-    return str(error).replace("[", r"\[")

@@ -89,10 +89,10 @@ def _view(data: dict[str, Any]) -> tuple[Any, ...]:
         shown = (f"{one[name]:.3f}" for name in ("accuracy", "frozen_accuracy", "oracle_accuracy"))
         powers_of_ten = powers(one["evidence"]["log_e"])
         evidence = "–" if powers_of_ten is None else f"10^{powers_of_ten:+.1f}"
-        mark = "[bold red]PAGE[/]" if one["page"] else ""
+        mark = "PAGE" if one["page"] else ""
         table.add_row(str(number), *shown, one["version"], evidence, mark)
     summary = data["summary"]
-    line = "  ".join(f"{name} [bold]{value}[/]" for name, value in summary.items())
+    line = "  ".join(f"{name} {value}" for name, value in summary.items())
     retrains = (
         f"retrain: {one['trigger']}, {one['verdict']} ({one['labels_used']} labels)"
         for one in data["retrains"]

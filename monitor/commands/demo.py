@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.live import Live
 
-from monitor.commands import Context, Outcome, console
+from monitor.commands import Context, Outcome, exit_on_sigterm
 from monitor.demo.drive import Demo, play, prepare
 from monitor.demo.processes import Children, MemoryWatch
 from monitor.demo.story import Story, summary
 from monitor.demo.view import STAGES, closing, view
 
+console = Console()  # with markup: nothing of the demo's view was written by a user
+
 
 def demo(context: Context, *, fast: bool, folder: Path, keep_serving: bool, quiet: bool) -> Outcome:
     """Play the demo and sum it up."""
+    for name in [key for key in os.environ if key.startswith("TRUEUP__")]:
+        del os.environ[name]  # the demo works in its own folder, whatever production is set to
+    exit_on_sigterm()
     started, story = time.monotonic(), Story()
     tell = _Screen(quiet)
     tell("starting", story)
@@ -32,7 +39,7 @@ def demo(context: Context, *, fast: bool, folder: Path, keep_serving: bool, quie
         if not keep_serving:
             children.stop()
     data = summary(story, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb)
-    return Outcome(data=data, view=_closing(prepared, story, data))
+    return Outcome(data=data, view=_closing(prepared, story, data), console=console)
 
 
 def _closing(prepared: Demo, story: Story, data: dict[str, Any]) -> tuple[Any, ...]:

@@ -50,7 +50,7 @@ def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> 
     table = Table("", "", box=None, show_header=False)
     for key, value in data.items():
         table.add_row(key, str(value))
-    return Outcome(data=data, view=(table, f"Next: [bold]trueup serve[/] answers as {model}."))
+    return Outcome(data=data, view=(table, f"Next: trueup serve answers as {model}."))
 
 
 def models(context: Context, *, name: str | None) -> Outcome:
@@ -88,7 +88,7 @@ def promote(context: Context, *, name: str, version: str, reason: str) -> Outcom
     _settle(context, name, f"{version} was promoted: {reason}")
     return Outcome(
         data={"model": name, "champion": version, "replaced": champion},
-        view=(f"{name}: {champion or 'nothing'} → [bold]{version}[/]",),
+        view=(f"{name}: {champion or 'nothing'} → {version}",),
     )
 
 
@@ -99,7 +99,7 @@ def rollback(context: Context, *, name: str, reason: str) -> Outcome:
     _settle(context, name, f"rolled back to {version}: {reason}")
     return Outcome(
         data={"model": name, "champion": version, "replaced": replaced},
-        view=(f"{name}: {replaced} → [bold]{version}[/]",),
+        view=(f"{name}: {replaced} → {version}",),
     )
 
 

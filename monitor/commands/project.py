@@ -41,7 +41,7 @@ false_pages_per_year = 0.02       # the budget of false pages, kept by construct
 min_labels = 200                  # labels before a retrain may start
 # approval = true                 # a retrain waits for a person: `trueup retrain`
 # [models.{model}.thresholds]     # Evidently metrics that alert and may retrain, by name and limit
-# "Accuracy" = 0.85
+# accuracy = 0.85                # also macro_f1, drift_similarity, drift_confidence, drift_label
 """
 
 SPEC = """\
@@ -99,7 +99,7 @@ def init(
     lines = (
         f"{len(rows)} rows, {len(classes)} classes; fewest: {classes.most_common()[-1]}",
         f"wrote {config} and {spec}",
-        f"Next: [bold]trueup train {spec} -c {config}[/], then [bold]trueup up -c {config}[/]",
+        f"Next: trueup train {spec} -c {config}, then trueup up -c {config}",
     )
     return Outcome(data=found, view=lines)
 
@@ -109,9 +109,7 @@ def doctor(context: Context) -> Outcome:
     findings = examination.examine(context.settings)
     table = Table("", "what", "found", "mend")
     for one in findings:
-        table.add_row(
-            "[bold red]wrong[/]" if one.mend else "[green]ok[/]", one.what, one.found, one.mend or ""
-        )
+        table.add_row("wrong" if one.mend else "ok", one.what, one.found, one.mend or "")
     wrong = sum(one.mend is not None for one in findings)
     data = {"findings": [asdict(one) | {"ok": one.mend is None} for one in findings], "wrong": wrong}
     return Outcome(data=data, view=(table,), status=int(wrong > 0))

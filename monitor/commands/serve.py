@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -11,10 +12,10 @@ import uvicorn
 
 from exporter.server import log_to_stderr
 from exporter.server import serve as serve_exporter
-from monitor.commands import Context, Outcome, errors
+from monitor.commands import Context, Outcome, errors, exit_on_sigterm
 from monitor.errors import MonitorError
 from monitor.web import status_app
-from monitor.worker import run_monitor
+from monitor.worker import check_monitor, run_monitor
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -49,25 +50,49 @@ def monitor(context: Context, *, port: int | None) -> Outcome:
     _refuse_open(settings.host)
     shown = settings.port if port is None else port
     app = status_app(context.db, context.home, hosts=[*LOOPBACK, settings.host])
+    check_monitor(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(app, settings.host, shown, log_config=None, access_log=False, server_header=False)
+    )
     stop = threading.Event()
-    worker = threading.Thread(
-        target=run_monitor, args=(context.db, context.home, context.settings.monitor), name="monitor",
-        kwargs={"models": context.settings.model, "trainer": context.settings.trainer,
-                "exporter": context.settings.exporter, "stop": stop},
-    )  # fmt: skip
+    died: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run_monitor(
+                context.db,
+                context.home,
+                settings,
+                models=context.settings.model,
+                trainer=context.settings.trainer,
+                exporter=context.settings.exporter,
+                stop=stop,
+            )
+        except BaseException as error:
+            died.append(error)
+        finally:
+            server.should_exit = True  # a status page without a monitor would say that all is well
+
+    worker = threading.Thread(target=work, name="monitor")
     worker.start()
     errors.print(f"monitor on http://{settings.host}:{shown}/", highlight=False)
+    # uvicorn raises the signal again once it has ended; the worker must still give its job back.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     try:
-        uvicorn.Server(uvicorn.Config(app, settings.host, shown, log_level="warning", access_log=False)).run()
+        server.run()
     finally:
         stop.set()
         worker.join()
+    if died:
+        raise died[0]
     return Outcome(data={"stopped": True})
 
 
 def up(context: Context) -> Outcome:
     """Run both as children; when one ends, stop the other."""
     assert context.db is not None  # migrate once, before both open it
+    exit_on_sigterm()
     config = [] if context.config is None else ["--config", str(context.config)]
     children = {
         name: subprocess.Popen([sys.executable, "-m", "monitor", name, *config])

@@ -18,6 +18,7 @@ from monitor.asking import ask_retrain
 from monitor.check import run_check
 from monitor.commands import Context, Outcome, known
 from monitor.commands.models import age, stages
+from monitor.episodes import list_open
 from monitor.errors import MonitorError
 from monitor.jobs import Job, JobRefused, claim, list_jobs
 from monitor.retrain import Workshop, run_job
@@ -44,7 +45,8 @@ def alerts(context: Context, *, name: str | None) -> Outcome:
         ended = "–" if row["resolved_at"] is None else f"{age(row['resolved_at'])} ago"
         shown = (str(row[key]) for key in ("id", "model", "version", "cause", "state"))
         table.add_row(*shown, f"{age(row['opened_at'])} ago", ended)
-    firing = any(row["state"] == "firing" for row in data)
+    with context.db.connect() as connection:
+        firing = any(one.state == "firing" for one in list_open(connection, name))
     view = (table if data else "No alerts.",)
     return Outcome(data={"episodes": data, "firing": firing}, view=view, status=int(firing))
 
@@ -65,8 +67,13 @@ def jobs(context: Context, *, name: str | None) -> Outcome:
 def labels(context: Context, *, file: Path) -> Outcome:
     """Record a file of labels; report refused rows, keep the rest."""
     rows = list(_read_labels(file))
-    outcomes = record_labels(context.db, rows, source="file", now=time.time())
-    refused = [asdict(one) | {"line": line} for line, one in enumerate(outcomes, 1) if one.status == "error"]
+    pairs = [(id_, label) for _, id_, label in rows]
+    outcomes = record_labels(context.db, pairs, source="file", now=time.time())
+    refused = [
+        asdict(one) | {"line": line}
+        for (line, _, _), one in zip(rows, outcomes, strict=True)
+        if one.status == "error"
+    ]
     data = {
         "stored": sum(one.status == "stored" for one in outcomes),
         "duplicates": sum(one.status == "duplicate" for one in outcomes),
@@ -77,12 +84,12 @@ def labels(context: Context, *, file: Path) -> Outcome:
     return Outcome(data=data, view=tuple(lines), status=int(bool(refused)))
 
 
-def _read_labels(file: Path) -> Iterator[tuple[str, str]]:
+def _read_labels(file: Path) -> Iterator[tuple[int, str, str]]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelFileError(file, 0, f"cannot be read ({error})") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -91,7 +98,7 @@ def _read_labels(file: Path) -> Iterator[tuple[str, str]]:
             raise LabelFileError(file, number, f"is not JSON ({error.msg})") from error
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "label")):
             raise LabelFileError(file, number, 'has no "id" and "label" that are strings')
-        yield row["id"], row["label"]
+        yield number, row["id"], row["label"]
 
 
 def check(context: Context, *, name: str) -> Outcome:
@@ -128,7 +135,7 @@ def retrain(context: Context, *, name: str, wait: bool, quiet: bool) -> Outcome:
     if not wait:
         return Outcome(data={"job": queued, "state": "queued"}, view=(f"Job {queued} is queued.",))
     with stages(quiet) as show:
-        job = run_here(context, name, show)
+        job = run_here(context, name, queued, show)
     data = asdict(job)
     promoted = bool(job.verdict and job.verdict.get("promote"))
     reasons = " ".join((job.verdict or {}).get("reasons", [])) or job.error or job.state
@@ -136,8 +143,8 @@ def retrain(context: Context, *, name: str, wait: bool, quiet: bool) -> Outcome:
     return Outcome(data=data, view=(view,), status=int(not promoted))
 
 
-def run_here(context: Context, name: str, show: Callable[[dict[str, Any]], None]) -> Job:
-    """Claim and run the model's queued job in this process, attempt by attempt; return how it ended."""
+def run_here(context: Context, name: str, queued: int, show: Callable[[dict[str, Any]], None]) -> Job:
+    """Claim and run the job `queued` in this process, attempt by attempt; return how it ended."""
     settings = context.settings
     shop = Workshop(
         db=context.db,
@@ -148,10 +155,10 @@ def run_here(context: Context, name: str, show: Callable[[dict[str, Any]], None]
         watch=show,
     )
     while True:
-        claimed = claim(context.db, f"cli-{os.getpid()}", lease_s=settings.monitor.job_lease_s)
+        claimed = claim(context.db, f"cli-{os.getpid()}", lease_s=settings.monitor.job_lease_s, only=queued)
         if claimed is not None:
             run_job(shop, claimed)
-        job = list_jobs(context.db, name, limit=1)[0]
+        job = next(one for one in list_jobs(context.db, name) if one.id == queued)
         if job.state not in ("queued", "running"):
             return job
         time.sleep(1.0)
