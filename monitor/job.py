@@ -13,7 +13,7 @@ class JobRefused(MonitorError):
     """The job was not queued."""
 
     def __init__(self, model: str, reason: str) -> None:
-        super().__init__(f"No retrain of {model!r} was queued: {reason}.")
+        super().__init__(f"No retrain of {model!r} was queued: {reason.rstrip('.')}.")
         self.model, self.reason = model, reason
 
 

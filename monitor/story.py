@@ -42,8 +42,9 @@ class ModelStory:
 
     @property
     def accuracy(self) -> float | None:
-        """Accuracy of the newest check that had labels."""
-        return next((check["accuracy"] for check in self.checks if check["accuracy"] is not None), None)
+        """Accuracy of the champion by its newest check that had labels."""
+        of_champion = (check for check in self.checks if check["version"] == self.champion)
+        return next((check["accuracy"] for check in of_champion if check["accuracy"] is not None), None)
 
 
 def stories(db: Engine, *, last: int = 40) -> list[ModelStory]:

@@ -48,8 +48,11 @@ def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> 
         "parity": manifest.parity,
     }
     table = Table("", "", box=None, show_header=False)
-    for key, value in data.items():
-        table.add_row(key, str(value))
+    for key in ("model", "version", "champion", "path", "parity"):
+        table.add_row(key, str(data[key]))
+    for key, value in manifest.metrics.items():
+        if isinstance(value, int | float):
+            table.add_row(key, f"{value:.4g}")
     return Outcome(data=data, view=(table, f"Next: trueup serve answers as {model}."))
 
 
