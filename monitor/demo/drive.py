@@ -161,7 +161,7 @@ class Scene:
         """Replay mail of the groups that v1 knows; nothing should page."""
         windows = list(_windows(self._demo.streams.clean, WINDOW))
         for window in windows[:-1]:
-            self._label(*self._serve("clean", window))
+            self._label(self._serve("clean", window)[1])
         self._window("clean", windows[-1])
         self._story.pages_before_shift = sum(one.paged for one in self._story.served)
 
@@ -203,7 +203,7 @@ class Scene:
 
     def _window(self, traffic: str, mail: Sequence[Mail]) -> Served:
         served, answered = self._serve(traffic, mail)
-        self._label(served, answered)
+        self._label(answered)
         target = self._watch.newest_seq()
         checks = self._watch.until("a check", lambda: self._watch.judged_up_to(target), timeout_s=60)
         for judged in checks[self._seen :]:
@@ -224,7 +224,7 @@ class Scene:
         self._tell(traffic, self._story)
         return served, answered
 
-    def _label(self, _: Served, answered: Sequence[Answered]) -> None:
+    def _label(self, answered: Sequence[Answered]) -> None:
         self._client.label(answered, share=LABEL_SHARE, order=self._order)
 
     def _trickle(self, stop: threading.Event) -> None:
