@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export DO_NOT_TRACK := 1
 
-.PHONY: setup demo test lint format bench lock clean
+.PHONY: setup demo test lint format bench bench-monitor lock clean
 
 setup: $(READY)
 
@@ -34,6 +34,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
+
+bench-monitor: $(READY)
+	$(BIN)/python -m tests.benchmarks monitor
 
 lock:
 	rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv

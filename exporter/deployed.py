@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from exporter.engines import Engine, open_engine
 from exporter.errors import ExporterError, UnknownModelError
 from exporter.instruments import Instruments
-from exporter.tables import deployments, versions
-from trainer.artifact import Manifest, open_version
+from exporter.settings import Device
+from exporter.tables import Role, deployments, versions
+from exporter.trials import Trial, give_up, in_canary, read_trials
+from trainer.artifact import Manifest, Version, open_version
 from trainer.errors import TrainerError, VersionRefusedError
 
 RETRY_S = 30.0  # a refused version is tried again: the disk may have come back
@@ -32,6 +35,13 @@ class Deployed:
     revision: int
     manifest: Manifest
     engine: Engine
+    role: Role = "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class OnTrial:
+    trial: Trial
+    deployed: Deployed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +55,16 @@ class Refusal:
 class Fleet:
     """Every deployed model, loaded. `refresh` may run beside readers."""
 
-    def __init__(self, db: Database, instruments: Instruments, *, threads: int, poll_s: float) -> None:
+    def __init__(
+        self, db: Database, instruments: Instruments, *, threads: int, poll_s: float, device: Device = "cpu"
+    ) -> None:
         self._db, self._instruments, self._threads, self._poll_s = db, instruments, threads, poll_s
+        self._device: Device = device
         self._serving: dict[str, Deployed] = {}
         self._refused: dict[str, Refusal] = {}
+        self._trials: dict[str, OnTrial] = {}
+        self._given_up: deque[Trial] = deque()
+        self._trials_refused: dict[str, tuple[Trial, float]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="deployments", daemon=True)
 
@@ -67,6 +83,25 @@ class Fleet:
         except KeyError:
             raise UnknownModelError(model) from None
 
+    def route(self, model: str, key: str) -> Deployed:
+        """What answers this key: the champion, or a canary that has drawn it. Raises UnknownModelError."""
+        found = self._trials.get(model)
+        if found is not None and found.trial.mode == "canary" and in_canary(found.trial, key):
+            return found.deployed
+        return self.deployed(model)
+
+    def take_back(self, failed: Deployed) -> None:
+        """Stop a challenger that failed on a text: now here, with the next refresh for everybody."""
+        found = self._trials.pop(failed.model, None)
+        if found is not None and found.deployed.version == failed.version:
+            self._given_up.append(found.trial)
+            _log.error("version_taken_back", model=failed.model, version=failed.version)
+
+    def shadow(self, model: str) -> Deployed | None:
+        """The version that answers in the champion's shadow, if there is one."""
+        found = self._trials.get(model)
+        return found.deployed if found is not None and found.trial.mode == "shadow" else None
+
     def serving(self) -> list[Deployed]:
         return [self._serving[model] for model in sorted(self._serving)]
 
@@ -80,6 +115,42 @@ class Fleet:
             current = self._serving.get(row.model)
             if (current is None or current.revision != row.revision) and self._due(row):
                 self._load(row, current)
+        self._refresh_trials()
+
+    def _refresh_trials(self) -> None:
+        while self._given_up:
+            with self._db.begin() as connection:
+                give_up(connection, self._given_up[0])
+            self._given_up.popleft()
+        wanted = {trial.model: trial for trial in read_trials(self._db)}
+        for model in self._trials.keys() - wanted.keys():
+            del self._trials[model]
+        for model, trial in wanted.items():
+            known = self._trials.get(model)
+            if known is None or known.trial != trial:
+                self._put_on_trial(trial, known)
+
+    def _put_on_trial(self, trial: Trial, known: OnTrial | None) -> None:
+        """A challenger that cannot be loaded answers nothing; the champion does."""
+        if known is not None and known.trial.challenger == trial.challenger:
+            deployed = replace(known.deployed, role=trial.mode)
+        elif not self._trial_due(trial):
+            return
+        else:
+            try:
+                deployed = self._open(trial.model, trial.challenger, revision=-1, role=trial.mode)
+            except (TrainerError, ExporterError, OSError) as error:
+                self._trials.pop(trial.model, None)
+                self._trials_refused[trial.model] = trial, time.monotonic()
+                self._instruments.refused.labels(trial.model).inc()
+                _log.error("trial_refused", model=trial.model, version=trial.challenger, why=str(error))
+                return
+        self._trials[trial.model] = OnTrial(trial, deployed)
+        _log.info("version_on_trial", model=trial.model, version=trial.challenger, mode=trial.mode)
+
+    def _trial_due(self, trial: Trial) -> bool:
+        refused = self._trials_refused.get(trial.model)
+        return refused is None or refused[0] != trial or time.monotonic() - refused[1] > RETRY_S
 
     def _due(self, row: Row[Any]) -> bool:
         refusal = self._refused.get(row.model)
@@ -104,15 +175,22 @@ class Fleet:
     def _switch(
         self, row: Row[Any], version: str, current: Deployed | None, *, revision: int | None = None
     ) -> None:
-        loaded = _open(
-            self._db, row.model, version, row.revision if revision is None else revision, self._threads
-        )
+        number, tried = row.revision if revision is None else revision, self._trials.get(row.model)
+        if tried is not None and tried.trial.challenger == version:  # it is loaded already
+            loaded = replace(tried.deployed, revision=number, role="champion")
+        else:
+            loaded = self._open(row.model, version, revision=number)
         self._serving[row.model] = loaded
         _log.info("version_serving", model=row.model, version=version, revision=loaded.revision)
         if current is not None:
             self._instruments.serving.labels(row.model, current.version).set(0)
             self._instruments.swaps.labels(row.model).inc()
         self._instruments.serving.labels(row.model, version).set(1)
+
+    def _open(self, model: str, version: str, *, revision: int, role: Role = "champion") -> Deployed:
+        opened = _read(self._db, model, version)
+        engine = open_engine(opened, threads=self._threads, device=self._device)
+        return Deployed(model, version, revision, opened.manifest, engine, role)
 
     def _refuse(self, row: Row[Any], error: Exception) -> None:
         self._refused[row.model] = Refusal(row.champion, row.revision, str(error), time.monotonic())
@@ -140,11 +218,11 @@ def _deployments(db: Database) -> list[Row[Any]]:
         return list(connection.execute(select(*columns)))
 
 
-def _open(db: Database, model: str, version: str, revision: int, threads: int) -> Deployed:
+def _read(db: Database, model: str, version: str) -> Version:
     query = select(versions.c.path, versions.c.manifest_sha256)
     with db.connect() as connection:
         row = connection.execute(query.where(versions.c.model == model, versions.c.version == version)).one()
     opened = open_version(Path(row.path))
     if opened.manifest_sha256 != row.manifest_sha256:
         raise VersionRefusedError(opened.path, "its manifest is not the one that was registered")
-    return Deployed(model, version, revision, opened.manifest, open_engine(opened, threads=threads))
+    return opened

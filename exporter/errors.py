@@ -68,6 +68,20 @@ class ModelNameError(ExporterError):
         )
 
 
+class DeviceError(ExporterError):
+    """An engine was asked for a device that this machine does not have."""
+
+    def __init__(self, device: str, why: str) -> None:
+        super().__init__(f'[exporter] device = "{device}", but {why}')
+
+
+class TrialError(ExporterError):
+    """A version that cannot be put on trial."""
+
+    def __init__(self, model: str, version: str, why: str) -> None:
+        super().__init__(f"{model!r} {version} cannot be put on trial: {why}.")
+
+
 class NoEngineError(ExporterError):
     def __init__(self, path: Path, wanted: Sequence[str], known: Sequence[str]) -> None:
         super().__init__(f"{path} asks for the engines {list(wanted)}; this exporter has {list(known)}.")

@@ -13,6 +13,7 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import SEEK_END
 from pathlib import Path
@@ -66,12 +67,12 @@ class Ledger:
             self._rotate()
         try:
             _write(self._segment, data)
-            if self._durability == "power":
-                os.fdatasync(self._segment)
         except OSError as error:
             self._take_back()
             raise LedgerWriteError(self._folder, error) from error
         self._size += len(data)
+        if self._durability == "power":
+            self._sync()
 
     def close(self) -> None:
         """Let loaders finish and remove the segments."""
@@ -95,9 +96,19 @@ class Ledger:
             raise LedgerWriteError(self._folder, error) from error
         os.close(full)
 
+    def _sync(self) -> None:
+        """Bring the whole frame to the disk. A loader may have read it already, so it is never taken back."""
+        try:
+            os.fdatasync(self._segment)
+        except OSError as error:
+            with suppress(LedgerWriteError):
+                self._rotate()  # what the kernel still holds of this file is not to be trusted
+            raise LedgerWriteError(self._folder, error) from error
+
     def _take_back(self) -> None:
-        """Cut off half a frame, so that the next one is found."""
-        os.ftruncate(self._segment, self._size)
+        """Cut off half a frame, so that the next one is found; readers pass over it where that fails."""
+        with suppress(OSError):
+            os.ftruncate(self._segment, self._size)
 
 
 def frame(payload: bytes) -> bytes:

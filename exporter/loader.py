@@ -7,23 +7,24 @@ Several loaders may work on one folder; the write lock orders them.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from exporter import blocks
 from exporter.database import lock_order, upsert
+from exporter.descriptors import LANGUAGES
 from exporter.ledger import LOCK, SUFFIX, Damage, Reading, read_segment, segments, writer_is_dead
 from exporter.prediction import Prediction, columns
 from exporter.tables import ledger_positions, predictions, rollups
 
 BINS = 20
-_ORDER = 7_301_002
-_HOUR_S = 3600
 
 _log = structlog.get_logger()
 Rollup = tuple[str, str, int, str, str]
@@ -46,11 +47,11 @@ def load_once(db: Engine, folder: Path) -> int:
 
 
 def store(connection: Connection, rows: Sequence[Prediction]) -> None:
-    """Insert predictions and their rollups; serial numbers become visible in order."""
+    """Insert predictions, their rollups and blocks; serial numbers become visible in order."""
     if not rows:
         return
-    lock_order(connection, _ORDER)
-    connection.execute(insert(predictions), [columns(row) for row in rows])
+    lock_order(connection, blocks.LOADING)
+    blocks.add(connection, rows, _insert(connection, rows))
     table = upsert(rollups, connection.dialect.name)
     added = table.on_conflict_do_update(
         index_elements=list(rollups.primary_key), set_={"rows": rollups.c.rows + table.excluded.rows}
@@ -60,11 +61,19 @@ def store(connection: Connection, rows: Sequence[Prediction]) -> None:
     connection.execute(added, [dict(zip(keys, key, strict=True)) | {"rows": n} for key, n in counted])
 
 
+def _insert(connection: Connection, rows: Sequence[Prediction]) -> Sequence[int]:
+    """Serial numbers in the order of `rows`: nobody else inserts while we hold the lock."""
+    before = connection.scalar(select(func.max(predictions.c.seq))) or 0
+    connection.execute(insert(predictions), [columns(row) for row in rows])
+    query = select(predictions.c.seq).where(predictions.c.seq > before).order_by(predictions.c.seq)
+    return connection.scalars(query).all()
+
+
 def rolled_up(rows: Sequence[Prediction]) -> Counter[Rollup]:
     """Counts by (model, version, hour, series, bin)."""
     counts: Counter[Rollup] = Counter()
     for row in rows:
-        hour = int(row.at // _HOUR_S) * _HOUR_S
+        hour = blocks.hour_of(row.at)
         for series, value in _bins(row):
             counts[row.model, row.version, hour, series, value] += 1
     return counts
@@ -89,8 +98,10 @@ class Loader:
         *,
         interval_s: float,
         loaded: Callable[[int], None] = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db, self._folder, self._interval_s, self._loaded = db, folder, interval_s, loaded
+        self._now, self._loaded_at, self._sizes = now, now(), dict[Path, int]()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ledger-loader", daemon=True)
 
@@ -101,13 +112,20 @@ class Loader:
         self._stopping.set()
         self._thread.join()
 
+    def lag(self) -> tuple[float, int]:
+        """Seconds since the whole ledger was in the database, 0 while it is, and the bytes that are not."""
+        behind = sum(max(0, size - self._sizes.get(path, 0)) for path, size in _sizes(self._folder).items())
+        return (self._now() - self._loaded_at if behind else 0.0), behind
+
     def run_once(self) -> None:
         """One pass. A database that does not answer is logged; the ledger keeps the rows."""
+        began, sizes = self._now(), _sizes(self._folder)  # what is written meanwhile waits for the next pass
         try:
             rows = load_once(self._db, self._folder)
         except (SQLAlchemyError, OSError) as error:
             _log.warning("ledger_not_loaded", error=type(error).__name__)
             return
+        self._loaded_at, self._sizes = began, sizes
         if rows:
             self._loaded(rows)
 
@@ -118,6 +136,14 @@ class Loader:
             except Exception:  # the loop must outlive what nobody foresaw; the ledger keeps the rows
                 _log.exception("ledger_loader_failed")
         self.run_once()
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
+    found: dict[Path, int] = {}
+    for path in (path for _, paths in segments(folder) for path in paths):
+        with suppress(FileNotFoundError):  # another loader finished it
+            found[path] = path.stat().st_size
+    return found
 
 
 def _load_segment(db: Engine, name: str, path: Path, *, complete: bool) -> int:
@@ -146,7 +172,7 @@ def _has_more(db: Engine, name: str, path: Path, *, complete: bool) -> bool:
 def _load_part(db: Engine, name: str, path: Path, *, complete: bool) -> tuple[int, Reading, bool]:
     """One transaction: the position before it, what was read, and whether the segment is finished."""
     with db.begin() as connection:
-        lock_order(connection, _ORDER)
+        lock_order(connection, blocks.LOADING)
         before, _ = _position(connection, name)
         reading = read_segment(path, before)
         finished = complete and (reading.torn or reading.position == path.stat().st_size)
@@ -196,8 +222,16 @@ def _bins(row: Prediction) -> list[tuple[str, str]]:
     bins = [
         ("label", row.label),
         ("confidence", bin_name(row.score)),
+        ("label_confidence", f"{row.label}|{bin_name(row.score)}"),
         ("tokens", str(1 << max(row.tokens - 1, 0).bit_length())),
     ]
     if row.similarity is not None:
         bins.append(("similarity", bin_name(row.similarity)))
+    non_letters, repetition, language = row.descriptors or (None, None, None)
+    if non_letters is not None:
+        bins.append(("non_letters", bin_name(non_letters)))
+    if repetition is not None:
+        bins.append(("repetition", bin_name(repetition)))
+    if language is not None:
+        bins.append(("language", LANGUAGES[int(language)]))
     return bins

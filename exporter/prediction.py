@@ -33,11 +33,14 @@ class Prediction:
     queue_ms: float
     run_ms: float
     metadata: Metadata
+    descriptors: tuple[float | None, ...] | None = None  # of the raw text, see descriptors.Description
+    words: bytes | None = None
 
 
 _FIELDS = tuple(Prediction.__dataclass_fields__)
+_FIRST_FIELDS = len(_FIELDS) - 2  # of a ledger written before descriptors were kept
 _values = attrgetter(*_FIELDS)
-_EMBEDDING = _FIELDS.index("embedding")
+_BYTES = tuple(_FIELDS.index(name) for name in ("embedding", "words"))
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -53,17 +56,24 @@ def decode(payload: bytes) -> list[Prediction]:
 
 def columns(prediction: Prediction) -> dict[str, Any]:
     """Parameters of an INSERT into `predictions`."""
-    return asdict(prediction) | {"scores": list(prediction.scores)}
+    descriptors = None if prediction.descriptors is None else list(prediction.descriptors)
+    return asdict(prediction) | {"scores": list(prediction.scores), "descriptors": descriptors}
 
 
 def _row(values: tuple[Any, ...]) -> list[Any]:
     row = list(values)
-    row[_EMBEDDING] = b64encode(row[_EMBEDDING]).decode()
+    for place in _BYTES:
+        row[place] = None if row[place] is None else b64encode(row[place]).decode()
     return row
 
 
 def _prediction(row: list[Any]) -> Prediction:
-    values = dict(zip(_FIELDS, row, strict=True))
-    values["embedding"] = b64decode(values["embedding"])
+    fields = _FIELDS[:_FIRST_FIELDS] if len(row) == _FIRST_FIELDS else _FIELDS
+    values = dict(zip(fields, row, strict=True))
+    for name in ("embedding", "words"):
+        if values.get(name) is not None:
+            values[name] = b64decode(values[name])
     values["scores"] = tuple(values["scores"])
+    if values.get("descriptors") is not None:
+        values["descriptors"] = tuple(values["descriptors"])
     return Prediction(**values)

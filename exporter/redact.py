@@ -18,6 +18,7 @@ _PATTERNS = (
     (re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), "[id]"),
     (re.compile(r"(?<![\w.])\+?\(?\d{2,4}\)?(?:[ ./-]?\d{2,4}){2,4}(?![\w.])"), "[phone]"),
 )
+KEEPS_WORDS: tuple[TextPolicy, ...] = ("redacted", "full")  # policies under which hashed words are kept, too
 _UNSTORABLE = re.compile("[\ud800-\udfff\x00]")
 
 

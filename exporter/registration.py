@@ -13,8 +13,12 @@ from uuid import uuid4
 from sqlalchemy import Connection, Engine, func, insert, select
 
 from exporter.database import lock_order
+from exporter.descriptors import describe
 from exporter.engines import Answer, open_engine
 from exporter.errors import ModelNameError
+from exporter.settings import Device
+from exporter.sketch import Sketch, fit_sketch
+from exporter.sketches import ReplayedRow, write_sketch
 from exporter.tables import reference, versions
 from trainer.artifact import Version, open_version
 
@@ -23,12 +27,14 @@ _STALE_S = 86_400.0
 _ORDER = 7_301_001
 
 
-def register(db: Engine, home: Path, directory: Path, *, threads: int, now: float) -> str:
+def register(
+    db: Engine, home: Path, directory: Path, *, threads: int, now: float, device: Device = "cpu"
+) -> str:
     """Copy a sealed directory into `home`, replay its hold-out, record it as a candidate; returns "vN".
 
     Verified where it lies and again where it will be served from. Registering the same manifest twice returns
     the version it already is. A crash leaves either the whole version or a staging folder that later goes.
-    Raises trainer.errors.VersionRefusedError, ModelNameError.
+    Raises trainer.errors.VersionRefusedError, ModelNameError, DeviceError.
     """
     given = open_version(directory)
     model = checked_name(given.manifest.model)
@@ -40,15 +46,19 @@ def register(db: Engine, home: Path, directory: Path, *, threads: int, now: floa
     staged = staging / uuid4().hex
     _copy(directory, staged)
     version = open_version(staged)
-    answers = replay(version, threads=threads)
+    answers = replay(version, threads=threads, device=device)
     with db.begin() as connection:
         lock_order(connection, _ORDER)
-        return _record(connection, home, version, answers, now)
+        known = _known(connection, model, given.manifest_sha256)  # another may have been faster
+        if known is None:
+            return _record(connection, home, version, answers, now)
+    shutil.rmtree(staged, ignore_errors=True)
+    return known
 
 
-def replay(version: Version, *, threads: int) -> list[Answer]:
+def replay(version: Version, *, threads: int, device: Device = "cpu") -> list[Answer]:
     """The hold-out answered by the engine that will serve: training and serving cannot differ."""
-    engine = open_engine(version, threads=threads)
+    engine = open_engine(version, threads=threads, device=device)
     try:
         return engine.run([row.text for row in version.holdout])
     finally:
@@ -67,11 +77,15 @@ def checked_name(model: str) -> str:
 
 
 def _registered(db: Engine, model: str, manifest_sha256: str) -> str | None:
+    with db.connect() as connection:
+        return _known(connection, model, manifest_sha256)
+
+
+def _known(connection: Connection, model: str, manifest_sha256: str) -> str | None:
     query = select(versions.c.version).where(
         versions.c.model == model, versions.c.manifest_sha256 == manifest_sha256
     )
-    with db.connect() as connection:
-        return connection.scalars(query.order_by(versions.c.number)).first()
+    return connection.scalars(query.order_by(versions.c.number)).first()
 
 
 def _record(
@@ -82,8 +96,10 @@ def _record(
     number = (highest or 0) + 1
     name = f"v{number}"
     path = home / "versions" / model / name
-    if path.exists():  # left by a crash between the rename and the commit: nobody can serve it
-        shutil.rmtree(path)
+    if path.exists():  # left by a crash before the commit, or of another database in this home
+        aside = home / "versions" / ".staging" / uuid4().hex
+        path.rename(aside)
+        os.utime(aside)  # kept for a day
     path.parent.mkdir(parents=True, exist_ok=True)
     version.path.rename(path)
     _sync(path.parent)
@@ -103,7 +119,30 @@ def _record(
     rows = _reference_rows(version, name, answers)
     if rows:
         connection.execute(insert(reference), rows)
+    if any(row.in_reference for row in version.holdout):
+        write_sketch(connection, model, name, sketch_of(version, answers))
     return name
+
+
+def sketch_of(version: Version, answers: Sequence[Answer]) -> Sketch:
+    """What later rows are counted against: the hold-out as it was answered, `in_reference` rows only."""
+    labels = version.manifest.labels
+    pairs = [pair for pair in zip(version.holdout, answers, strict=True) if pair[0].in_reference]
+    rows = [_replayed(row.text, answer, labels) for row, answer in pairs]
+    return fit_sketch(rows, [row.label for row, _ in pairs], labels, nearest=version.nearest)
+
+
+def _replayed(text: str, answer: Answer, labels: Sequence[str]) -> ReplayedRow:
+    described = describe(text)
+    return ReplayedRow(
+        label=labels[answer.label_index],
+        score=answer.score,
+        similarity=answer.similarity,
+        characters=len(text),
+        embedding=answer.embedding,
+        descriptors=described.numbers,
+        words=described.words,
+    )
 
 
 def _reference_rows(version: Version, name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from exporter.errors import (
 )
 from exporter.registration import checked_name, register, replay
 from exporter.tables import VersionState, deployment_events, deployments, versions
+from exporter.trials import end_trial
 
 __all__ = [
     "VersionRow",
@@ -165,6 +166,7 @@ def _switch(
         ).first()
     if changed is None:
         return False
+    end_trial(connection, model)
     if expected is not None:
         _set_state(connection, model, expected, "retired")
     _set_state(connection, model, version, "champion")

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from exporter.errors import RequestError
 from exporter.prediction import Metadata
+from exporter.recording import Input
 from exporter.redact import storable
-from exporter.service import Input
 from exporter.settings import ExporterSettings
 
 MAX_LABELS = 10_000

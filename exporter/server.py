@@ -24,7 +24,8 @@ from sqlalchemy import Engine
 
 from exporter.database import open_database, require_tables, sqlite_url
 from exporter.deployed import Fleet
-from exporter.errors import AddressError
+from exporter.engines import device_problem
+from exporter.errors import AddressError, DeviceError
 from exporter.http import application
 from exporter.instruments import Instruments
 from exporter.labels import LabelOutcome, record_labels
@@ -49,9 +50,12 @@ def serve(
     """Serve until SIGTERM or SIGINT; requests already accepted are answered and recorded.
 
     `ready` is called with the URL. `create` makes missing tables instead of asking for a migration.
-    Raises DatabaseUnreachableError, DatabaseNotReadyError, AddressError.
+    Raises DeviceError, DatabaseUnreachableError, DatabaseNotReadyError, AddressError.
     """
     log_to_stderr()
+    why = device_problem(settings.device)
+    if why is not None:
+        raise DeviceError(settings.device, why)
     db = open_database(settings.database_url or sqlite_url(home))
     if create:
         metadata.create_all(db)
@@ -68,7 +72,10 @@ def serve(
             segment_bytes=settings.segment_bytes,
         )
         loader = Loader(db, ledger_folder, interval_s=settings.load_interval_s, loaded=instruments.loaded.inc)
-        fleet = Fleet(db, instruments, threads=settings.threads, poll_s=settings.poll_s)
+        instruments.watch(home, loader.lag)
+        fleet = Fleet(
+            db, instruments, threads=settings.threads, poll_s=settings.poll_s, device=settings.device
+        )
         service = Service(fleet, ledger, settings, instruments)
         # Ends in the reverse order: answer the queue, close the ledger, load its last rows.
         for start, stop in (

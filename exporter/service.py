@@ -7,7 +7,6 @@ when it arrived, so a swap fails nobody; the old version goes with its last requ
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections import deque
@@ -29,21 +28,15 @@ from exporter.errors import (
 )
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
-from exporter.prediction import Metadata, Prediction
-from exporter.redact import kept_text
+from exporter.prediction import Prediction
+from exporter.recording import Input, prediction_id, recorded
 from exporter.settings import ExporterSettings
+from exporter.shadows import Shadows
 
+SHADOW_TAKE = 8  # texts of a shadow that somebody may have to wait for
 TAKE = 64  # texts looked at together: enough to sort by length, few enough to answer soon
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A text as the engine may see it (see redact.storable), and the client's own slices."""
-
-    text: str
-    metadata: Metadata = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +55,7 @@ class _Request:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[None]
     done: dict[int, Prediction] = field(default_factory=dict)
+    begun: bool = False  # an answer is on its way
 
 
 _Waiting = tuple[_Request, int]
@@ -80,6 +74,7 @@ class Service:
         self.fleet = fleet
         self._ledger, self._settings, self._instruments, self._now = ledger, settings, instruments, now
         self._queue: deque[_Waiting] = deque()
+        self._shadows = Shadows(ledger, instruments, policy=settings.store_text, failed=fleet.take_back)
         self._arrived = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -99,7 +94,7 @@ class Service:
         Raises UnknownModelError, QueueFullError, DeadlineError, StoppingError, LedgerWriteError,
         EngineFailedError.
         """
-        deployed = self.fleet.deployed(model)
+        deployed = self.fleet.route(model, self._key(inputs[0]))
         if self._stopping:
             raise StoppingError
         if len(self._queue) + len(inputs) > self._settings.queue_limit:
@@ -110,13 +105,21 @@ class Service:
         self._arrived.set()
         await request.future
         ordered = [request.done[position] for position in range(len(inputs))]
-        return Served(model, deployed.version, deployed.engine.labels, ordered)
+        answered = request.deployed  # the champion, where a canary failed
+        return Served(model, answered.version, answered.engine.labels, ordered)
+
+    def _key(self, first: Input) -> str:
+        """What a canary draws by: the client's own key where it sends one, otherwise the text."""
+        return str(first.metadata.get(self._settings.sticky_key) or first.text)
 
     def _work(self) -> None:
         while not (self._stopping and not self._queue):
-            self._arrived.wait()
+            if not self._shadows:
+                self._arrived.wait()
             if not self._stopping:
                 self._arrived.clear()
+            if not self._queue:
+                self._shadows.answer(SHADOW_TAKE)
             while self._queue:
                 taken = [self._queue.popleft() for _ in range(min(TAKE, len(self._queue)))]
                 self._instruments.queue.set(len(self._queue))
@@ -137,12 +140,28 @@ class Service:
         try:
             started = time.monotonic()
             texts = [request.inputs[position].text for request, position in batch]
-            for positions, answers in deployed.engine.stream(texts):
+            stream = deployed.engine.stream(texts)
+            # A canary's answers leave together, so that the champion can answer in its place.
+            for positions, answers in list(stream) if deployed.role == "canary" else stream:
                 finished = time.monotonic()
                 self._record([batch[position] for position in positions], answers, started, finished)
                 started = time.monotonic()
         except Exception as error:  # the thread must outlive a bad text; the requests are told
             _log.error("engine_failed", model=deployed.model, version=deployed.version, error=_name(error))
+            self._failed(batch, deployed)
+
+    def _failed(self, batch: Sequence[_Waiting], deployed: Deployed) -> None:
+        """Let the champion answer what a canary could not; a request that it answered in part has failed."""
+        if deployed.role == "canary":
+            self.fleet.take_back(deployed)
+            whole = [waiting for waiting in batch if not waiting[0].begun]
+            champion = self.fleet.deployed(deployed.model)
+            for request, _ in whole:
+                request.deployed = champion
+            if whole:
+                self._answer(whole)
+            batch = [waiting for waiting in batch if waiting[0].begun and waiting[0].deployed is deployed]
+        if batch:
             _fail(batch, EngineFailedError(deployed.model, deployed.version))
 
     def _record(
@@ -150,9 +169,10 @@ class Service:
     ) -> None:
         run_ms = (finished - started) * 1e3
         rows = [
-            self._prediction(request, position, answer, started, run_ms)
+            self._recorded(request, position, answer, started, run_ms)
             for (request, position), answer in zip(batch, answers, strict=True)
         ]
+        written = time.monotonic()
         try:
             self._ledger.append(rows)
         except LedgerWriteError as error:
@@ -160,44 +180,45 @@ class Service:
             self._instruments.ledger_errors.inc()
             _fail(batch, error)
             return
+        for request, _ in batch:
+            request.begun = True
         _deliver(batch, rows)
+        self._shade(batch, rows)
         self._measure(batch[0][0].deployed, len(rows), finished - started)
+        waited = started - min(request.queued_at for request, _ in batch)
+        self._parts(queue=waited, engine=finished - started, ledger=time.monotonic() - written)
 
-    def _prediction(
+    def _recorded(
         self, request: _Request, position: int, answer: Answer, started: float, run_ms: float
     ) -> Prediction:
-        given = request.inputs[position]
-        deployed = request.deployed
         now = self._now()
-        return Prediction(
-            id=prediction_id(now),
-            model=deployed.model,
-            version=deployed.version,
-            role="champion",
+        return recorded(
+            request.deployed,
+            request.inputs[position],
+            answer,
+            id_=prediction_id(now),
             at=now,
-            text=kept_text(given.text, self._settings.store_text),
-            label=deployed.engine.labels[answer.label_index],
-            score=answer.scores[answer.label_index],
-            scores=answer.scores,
-            embedding=answer.embedding,
-            similarity=answer.similarity,
-            tokens=answer.tokens,
-            characters=len(given.text),
-            truncated=answer.truncated,
-            queue_ms=round((started - request.queued_at) * 1e3, 3),
-            run_ms=round(run_ms, 3),
-            metadata=given.metadata,
+            queue_ms=(started - request.queued_at) * 1e3,
+            run_ms=run_ms,
+            policy=self._settings.store_text,
         )
+
+    def _shade(self, batch: Sequence[_Waiting], rows: Sequence[Prediction]) -> None:
+        """Let the challenger answer the same texts once nobody waits."""
+        deployed = batch[0][0].deployed
+        shadow = self.fleet.shadow(deployed.model) if deployed.role == "champion" else None
+        if shadow is not None:
+            given = (request.inputs[position] for request, position in batch)
+            self._shadows.add(shadow, list(zip(given, rows, strict=True)))
 
     def _measure(self, deployed: Deployed, texts: int, seconds: float) -> None:
         self._instruments.predictions.labels(deployed.model, deployed.version).inc(texts)
         self._instruments.run_seconds.labels(deployed.model).observe(seconds)
-        self._instruments.batch_texts.labels(deployed.model).observe(texts)
+        self._instruments.batch_texts.observe(texts)
 
-
-def prediction_id(now: float) -> str:
-    """Unique, and sorting by millisecond, so that the database's index grows at its end."""
-    return f"{int(now * 1e3):012x}{os.urandom(10).hex()}"
+    def _parts(self, **seconds: float) -> None:
+        for part, took in seconds.items():
+            self._instruments.part_seconds.labels(part).observe(took)
 
 
 def _deliver(batch: Sequence[_Waiting], rows: Sequence[Prediction]) -> None:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Device = Literal["cpu", "cuda"]
+Mode = Literal["shadow", "canary"]  # of a trial, see trials.py
 Durability = Literal["process", "power"]
 TextPolicy = Literal["none", "hash", "redacted", "full"]
 
@@ -18,12 +20,14 @@ class ExporterSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0: any free port
     database_url: str = ""  # empty: SQLite in the home folder
+    device: Device = "cpu"  # "cuda": refused at the start where CUDA does not come up
     threads: int = Field(default=2, ge=1)  # processor threads of one inference
     max_texts: int = Field(default=256, ge=1)  # texts per request
     max_characters: int = Field(default=20_000, ge=1)  # characters per text
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     queue_limit: int = Field(default=4096, ge=1)  # texts waiting; more are answered 429
     durability: Durability = "process"  # "power" also survives a power cut (one fdatasync per micro-batch)
+    sticky_key: str = "user"  # metadata by which a canary draws; a request without it draws by its first text
     store_text: TextPolicy = "redacted"
     poll_s: float = Field(default=0.5, gt=0)  # how often the deployed version is looked up
     segment_bytes: int = Field(default=64 * 1024 * 1024, ge=4096)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-Role = Literal["champion", "challenger"]
+Role = Literal["champion", "shadow", "canary"]
 VersionState = Literal["candidate", "challenger", "champion", "retired", "rejected"]
 
 metadata = MetaData(
@@ -117,6 +117,8 @@ predictions = Table(
     Column("queue_ms", Double, nullable=False),
     Column("run_ms", Double, nullable=False),
     Column("metadata", JSON, nullable=False),  # the client's own slices, {"name": "value"}
+    Column("descriptors", JSON),  # of the raw text, see descriptors.Description.numbers
+    Column("words", LargeBinary),  # hashed words of the raw text, where the text policy keeps words
     UniqueConstraint("id"),
     Index(None, "model", "version", "seq"),
     Index("ix_predictions_at", "at", postgresql_using="brin"),
@@ -149,7 +151,49 @@ rollups = Table(
     Column("model", Text, primary_key=True),
     Column("version", Text, primary_key=True),
     Column("hour", BigInteger, primary_key=True, autoincrement=False),  # start of the hour
-    Column("series", Text, primary_key=True),  # "label", "confidence", "similarity", "tokens"
+    Column("series", Text, primary_key=True),  # "label", "confidence", "label_confidence", …
     Column("bin", Text, primary_key=True),
     Column("rows", BigInteger, nullable=False),
+)
+
+# The cells in which a version's rows are counted, and its reference in those cells (sketch.to_bytes).
+sketches = Table(
+    "sketches",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("name", Text, nullable=False),  # of the content
+    Column("content", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+)
+
+# Rows of one version in order of seq, counted: at most a hundred a block, never from two hours. Checks add up
+# blocks and read no predictions.
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("hour", BigInteger, nullable=False),  # start of the rows' hour
+    Column("start_at", Double, nullable=False),
+    Column("end_at", Double, nullable=False),
+    Column("sketch", Text, nullable=False),  # name of the sketch that has these cells
+    Column("counts", LargeBinary, nullable=False),  # uint8 [cells]
+    Column("embedding_sum", LargeBinary),  # float32 little endian [hidden], None without embeddings
+)
+
+# A challenger that answers beside the champion; one a model. Promoting or rolling back ends it.
+trials = Table(
+    "trials",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("champion", Text, nullable=False),  # whom it is compared with
+    Column("challenger", Text, nullable=False),
+    Column("mode", Text, nullable=False),  # trials.Mode
+    Column("share", Double, nullable=False),  # of the keys that a canary answers
+    Column("started_at", Double, nullable=False),
+    ForeignKeyConstraint(["model", "challenger"], ["versions.model", "versions.version"]),
 )

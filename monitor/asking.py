@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 
 from sqlalchemy import Connection, Engine, func, select
 
 from exporter import registry
 from exporter.database import clock, lock_order
-from monitor import episodes, history, policy
+from exporter.trials import on_trial
+from monitor import episodes, history, lineage, policy
 from monitor.jobs import JobRefused, enqueue
+from monitor.proof import proof_rows
 from monitor.settings import ModelSettings, MonitorSettings
 from monitor.tables import jobs
-from monitor.windows import Window
+from monitor.tallies import Tally
+from monitor.verdict import Pairs, non_inferiority
 
+_SLACK = 1.2  # some proof nearly repeats a training row and is left out
 DECISIONS = 0x63686563  # the lock under which decisions are made, one at a time
 
 
@@ -50,11 +55,24 @@ def limits(settings: ModelSettings) -> policy.Limits:
     """The policy's view of [models.NAME]."""
     return policy.Limits(
         min_labels=settings.min_labels,
+        label_growth=settings.label_growth,
+        proof_labels=_proof_labels(settings),
+        new_labels=settings.new_labels,
+        recover=settings.recover,
+        margin=settings.margin,
         cooldown_s=settings.cooldown,
         retrains_per_day=settings.retrains_per_day,
         max_rejected=settings.max_rejected,
         approval=settings.approval,
     )
+
+
+def _proof_labels(settings: ModelSettings) -> int:
+    """Labels from which the verdict of a refresh has the rows it needs."""
+    nothing = Pairs(both=0, only_champion=0, only_challenger=0, neither=0)
+    rows = math.ceil(_SLACK * non_inferiority(nothing, settings.margin).rows_needed)
+    counts = range(2 * rows, 2 + math.ceil(2 * rows / settings.verdict_share))
+    return next((count for count in counts if proof_rows(count, settings.verdict_share) >= rows), 0)
 
 
 def database_now(db: Engine) -> float:
@@ -71,24 +89,33 @@ def situate(
     retrains: history.Retrains,
     now: float,
     *,
-    window: Window | None = None,
+    window: Tally | None = None,
 ) -> policy.Situation:
     """What is known without a window's evidence; labels count from the onset of an open drift."""
     open_ = [episode for episode in episodes.list_open(connection, model) if episode.state == "firing"]
-    since = min((int(episode.detail.get("onset_seq", 0)) for episode in open_), default=0)
-    if not open_ and window is not None:
+    answered = _answered(open_)
+    since = int(answered.detail.get("onset_seq", 0)) if answered is not None else 0
+    if answered is None and window is not None:
         since = history.read_onset(connection, model, version) or window.first_seq
     if asked != "check":
         since = 0
+    line = lineage.read_lineage(connection, model, version)
+    now_right = lineage.read_answered(connection, model, version)
     return policy.Situation(
         asked=asked,
         now=now,
+        labels_learnt=line.labels_learnt,
+        labels_refused=line.labels_refused,
+        log_e_loss=lineage.loss(line.first, now_right),
+        answers_loss=line.answers_loss,
+        gain_lower=lineage.gain_lower(line.first, now_right),
         open_causes=tuple(episode.cause for episode in open_),
-        labels_since_champion=history.labels_after(connection, model, version, since),
+        labels_since_champion=history.labels_after(connection, model, version, 0),
+        labels_since_onset=history.labels_after(connection, model, version, since) if since else None,
         last_retrain_at=retrains.last_at,
         retrains_in_24_h=retrains.in_24_h,
         consecutive_rejections=retrains.rejections,
-        active_job=retrains.active,
+        active_job=retrains.active or on_trial(connection, model),
     )
 
 
@@ -125,5 +152,12 @@ def queue(
 def _episode(connection: Connection, model: str) -> int | None:
     """The open episode that a retrain answers: loss before anything else."""
     firing = [found for found in episodes.list_open(connection, model) if found.state == "firing"]
-    firing.sort(key=lambda found: (found.cause not in ("drift", "accuracy"), found.id))
-    return firing[0].id if firing else None
+    answered = _answered(firing) or next(iter(firing), None)
+    return None if answered is None else answered.id
+
+
+def _answered(firing: list[episodes.Episode]) -> episodes.Episode | None:
+    """The oldest of loss, or else of a threshold: other causes never retrain."""
+    loss = (found for found in firing if found.cause in ("drift", "accuracy"))
+    other = (found for found in firing if found.cause.startswith("threshold:"))
+    return next(loss, None) or next(other, None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
 from monitor import episodes, history, policy
 from monitor.episodes import Signal
-from monitor.evidence import Evidence
+from monitor.evidence import Evidence, weighted
 
 _RISING = 0.5  # of the page line: an episode is pending
 _NEXT = {"retrain": "a retrain is queued", "wait": "a retrain waits", "none": ""}
@@ -57,11 +56,10 @@ def signals(
     >>> signals({"accuracy": 0.0, "similarity": 4.0}, 5.0, looked_at=["share"], paged=[])
     {'accuracy': 'quiet', 'drift': 'rising', 'threshold:share': 'quiet'}
     """
-    share = math.log(max(1, len(log_es)))
     moves: dict[str, Signal] = {f"threshold:{name}": "quiet" for name in looked_at}
     for detector, log_e in log_es.items():
         cause = policy.cause_of(detector)
-        if log_e - share >= _RISING * log_page_line:
+        if weighted(detector, log_e) >= _RISING * log_page_line:
             moves[cause] = "rising"
         moves.setdefault(cause, "quiet")
     moves |= dict.fromkeys(paged, "page")

@@ -12,17 +12,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select
 
 from exporter import registry
 from exporter.database import lock_order
+from exporter.tables import deployments
 from monitor import history, policy
 from monitor.asking import DECISIONS, ask_retrain, database_now, limits, queue, situate
 from monitor.causes import observe_causes
 from monitor.evidence import Evidence
-from monitor.facts import Facts, Judged, judge_facts, read_facts, report_facts
+from monitor.facts import Facts, Judged, judge_facts, prepare_facts, read_facts, report_facts
+from monitor.follow_up import follow_up
 from monitor.pager import page_line
 from monitor.report import ReportResult
+from monitor.report_rows import write_metrics
 from monitor.settings import ModelSettings, MonitorSettings
 from monitor.tables import CheckState, checks, evidence
 
@@ -45,6 +48,8 @@ class Checked:
     decision: policy.Decision
     report: str | None
     job: int | None
+    quality: dict[str, Any] | None = None  # quality.Quality, of a call's newest check
+    explanation: dict[str, Any] | None = None  # explain.Explanation, of the same where it pages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,25 +84,43 @@ def run_check(
     if version is None:
         return CheckResult(model=model, version=None)
     now = database_now(db) if now is None else now
-    done: list[Checked] = []
-    newest: tuple[Checked, Facts] | None = None
-    while (facts := read_facts(db, model, version, settings, now)) is not None:
-        report = report_facts(home, facts, settings, monitor) if settings.thresholds else None
-        checked = _write(db, facts, judge_facts(facts, settings, report), settings, monitor, now)
-        if checked is None:  # another monitor was faster
-            break
-        done.append(checked)
-        if facts.window is not None:
-            newest = checked, facts
-    if newest is not None and not settings.thresholds:
-        checked, facts = newest
-        if _report_is_due(db, facts, checked.paged, monitor, now):
-            report = report_facts(home, facts, settings, monitor)
-            done = [_attached(db, one, report) if one is checked else one for one in done]
+    prepare_facts(db, model, version, settings, now)
+    done = _judge_all(db, home, model, version, settings, monitor, now)
     job = next((checked.job for checked in done if checked.job is not None), None)
     if not done:
         job = ask_retrain(db, model, settings, monitor, asked="check", now=now)[1]
     return CheckResult(model=model, version=version, checks=tuple(done), job=job)
+
+
+def _judge_all(
+    db: Engine,
+    home: Path,
+    model: str,
+    version: str,
+    settings: ModelSettings,
+    monitor: MonitorSettings,
+    now: float,
+) -> list[Checked]:
+    """Write a check for every window; what takes longer follows for the newest one only."""
+    done: list[Checked] = []
+    newest: tuple[int, Facts] | None = None
+    while (facts := read_facts(db, model, version, settings, now)) is not None:
+        report = report_facts(db, home, facts, settings, monitor) if settings.thresholds else None
+        checked = _write(db, facts, judge_facts(facts, settings, report), settings, monitor, now)
+        if checked is None:  # another monitor was faster
+            break
+        if newest is None or facts.window is not None:
+            newest = len(done), facts
+        done.append(checked)
+    if newest is not None:
+        number, facts = newest
+        one = done[number]
+        labelled = any(checked.labelled for checked in done)
+        more = follow_up(
+            db, home, one.id, facts, settings, monitor, paged=one.paged, labelled=labelled, now=now
+        )
+        done[number] = replace(one, **more)
+    return done
 
 
 def _write(
@@ -108,6 +131,8 @@ def _write(
     with db.begin() as connection:
         lock_order(connection, DECISIONS)
         if history.read_cursor(connection, model, version) != facts.cursor:
+            return None
+        if not _is_current(connection, facts):  # promoted, rolled back or settled while facts were read
             return None
         if facts.fresh_pager:
             history.begin_pager(connection, model, version, facts.alpha, now)
@@ -139,29 +164,10 @@ def _write(
     return checked
 
 
-def _report_is_due(db: Engine, facts: Facts, paged: bool, monitor: MonitorSettings, now: float) -> bool:
-    """Whether the last report of this version is old, or older than the page."""
-    last = (
-        select(checks.c.at, checks.c.paged)
-        .where(checks.c.model == facts.model, checks.c.version == facts.version)
-        .where(checks.c.report.is_not(None))
-        .order_by(checks.c.id.desc())
-        .limit(1)
-    )
-    with db.connect() as connection:
-        found = connection.execute(last).first()
-    return found is None or now - found.at >= monitor.report_every or (paged and not found.paged)
-
-
-def _attached(db: Engine, checked: Checked, report: ReportResult | None) -> Checked:
-    """Name the report in the check's row, of a backlog only in the newest window's."""
-    if report is None:
-        return checked
-    name = report.html.name if report.html else None
-    with db.begin() as connection:
-        row = update(checks).where(checks.c.id == checked.id)
-        connection.execute(row.values(report=name, evidently=report.to_json()))
-    return replace(checked, report=name)
+def _is_current(connection: Connection, facts: Facts) -> bool:
+    serves = select(deployments.c.champion).where(deployments.c.model == facts.model)
+    bets_on = facts.fresh_pager or history.open_pager(connection, facts.model, facts.version) is not None
+    return connection.scalar(serves) == facts.version and bets_on
 
 
 def _insert(
@@ -200,6 +206,8 @@ def _insert(
     rows = [asdict(one) | {"check_id": id_} for one in judged.evidence]
     if rows:
         connection.execute(insert(evidence), rows)
+    if report:
+        write_metrics(connection, id_, report)
     return Checked(
         id=id_,
         start_at=window.start_at if window else None,

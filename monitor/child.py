@@ -11,13 +11,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from monitor.errors import MonitorError
 
 _GRACE_S = 10.0  # between SIGTERM and SIGKILL
+# In the child, before it becomes the command: prctl(PR_SET_PDEATHSIG, SIGKILL), unless it is too late.
+_LEASH = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 Beat = Callable[[dict[str, Any] | None], None]
 
 
@@ -88,7 +95,7 @@ def _read(child: subprocess.Popen[bytes], lines: queue.SimpleQueue[dict[str, Any
 @contextlib.contextmanager
 def _child(request: Path, out: Path, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     child = subprocess.Popen(
-        [sys.executable, "-m", "trainer", str(request), str(out)],
+        leashed([sys.executable, "-m", "trainer", str(request), str(out)]),
         env={**os.environ, "PYTHONPATH": _paths()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -101,6 +108,16 @@ def _child(request: Path, out: Path, errors: IO[bytes]) -> Iterator[subprocess.P
         _end(child)
         assert child.stdout is not None
         child.stdout.close()
+
+
+def leashed(command: Sequence[str]) -> list[str]:
+    """The command, to be ended by Linux when the thread that starts it dies, even of kill -9.
+
+    Otherwise the training of a dead monitor would go on beside that of the next attempt.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-c", _LEASH, str(os.getpid()), *command]
 
 
 def _paths() -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from monitor.default_command import DefaultCommand
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="trueup.toml to use (default: ./trueup.toml if there).")
@@ -30,6 +33,23 @@ app = typer.Typer(
 )
 db = typer.Typer(no_args_is_help=True, help="Care for the database.")
 app.add_typer(db, name="db")
+models = typer.Typer(
+    cls=DefaultCommand,
+    help="List models, their versions and which one answers: models [NAME] [--json]. `models verify` proves "
+    "the verdicts.",
+)
+app.add_typer(models, name="models", rich_help_panel="Models")
+
+
+class _Labels(DefaultCommand):
+    default = "file"
+
+
+labels = typer.Typer(
+    cls=_Labels,
+    help="Record the truth for predictions: labels FILE [--json]. `labels next N` draws which to label next.",
+)
+app.add_typer(labels, name="labels", rich_help_panel="Watch")
 
 
 def _call(command: str, as_json: bool, config: Path | None, **arguments: Any) -> None:
@@ -124,10 +144,16 @@ def train(
     _call("models.train", as_json, config, spec=spec, promote_first=promote_first, quiet=as_json)
 
 
-@app.command(rich_help_panel="Models")
-def models(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
-    """List models, their versions and which one answers."""
+@models.command("list")
+def list_models(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """List models, their versions and which one answers (without `list` too)."""
     _call("models.models", as_json, config, name=name)
+
+
+@models.command()
+def verify(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """Judge recorded verdicts again, walk their chain, hash the versions. Exit 1 when something differs."""
+    _call("models.verify", as_json, config, name=name)
 
 
 @app.command(rich_help_panel="Models")
@@ -179,14 +205,31 @@ def alerts(name: OptionalModel = None, config: Config = None, as_json: Json = Fa
     _call("watch.alerts", as_json, config, name=name)
 
 
-@app.command(rich_help_panel="Watch")
-def labels(
-    file: Annotated[Path, typer.Argument(help='JSON lines {"id": prediction id, "label": truth}.')],
+@labels.command("file")
+def label_file(
+    file: Annotated[
+        Path, typer.Argument(help='JSON lines {"id": prediction id, "label": truth}, or .csv with columns.')
+    ],
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Record the truth for predictions, from a file. Exit 1 when a row was refused."""
-    _call("watch.labels", as_json, config, file=file)
+    """Record the truth for predictions (without `file` too). Exit 1 when a row was refused."""
+    _call("labels.labels", as_json, config, file=file)
+
+
+@labels.command("next")
+def label_next(
+    count: Annotated[int, typer.Argument(min=1, help="How many rows you will label.")],
+    model: Annotated[str | None, typer.Option(help="Which model, where there are several.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.jsonl or FILE.csv to fill in; `trueup labels FILE` reads it.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the draw; kept with it.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the rows whose labels would tell the most, with known probabilities."""
+    _call("labels.following", as_json, config, count=count, model=model, out=out, seed=seed)
 
 
 @app.command(rich_help_panel="Watch")
@@ -199,6 +242,11 @@ def backtest(
     rung: Annotated[str, typer.Option(help="head or adapter.")] = "head",
     base: Annotated[str, typer.Option(help="Encoder: a folder, a hub id, or this one from PyPI.")] = BASE,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Replay it once for each policy.")] = False,
+    grid: Annotated[
+        list[str] | None, typer.Option(help="The sweep's policies: KEY=VALUE,VALUE; repeat for combinations.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy over time: FILE.html or FILE.png.")] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -206,7 +254,29 @@ def backtest(
     _call(
         "backtest.backtest", as_json, config,
         history=history, train_rows=train_rows, window=window, label_delay=label_delay,
-        label_rate=label_rate, rung=rung, base=base, seed=seed, quiet=as_json,
+        label_rate=label_rate, rung=rung, base=base, seed=seed,
+        sweep=sweep, grid=grid or [], plot=plot, quiet=as_json,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel="Watch")
+def dashboards(
+    out: Annotated[
+        Path | None, typer.Option(help="Write dashboards, rules and provisioning into this folder.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Import the dashboards into this Grafana.")] = None,
+    token: Annotated[
+        str, typer.Option(envvar="GRAFANA_TOKEN", help="Of a service account that may edit dashboards.")
+    ] = "",
+    grafana_url: Annotated[str, typer.Option(help="What alerts link to.")] = "http://127.0.0.1:3000",
+    monitor_url: Annotated[str, typer.Option(help="What panels link to.")] = "http://127.0.0.1:8001",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Hand out the Grafana dashboards and Prometheus rules."""
+    _call(
+        "dashboards.dashboards", as_json, config,
+        out=out, url=url, token=token, grafana_url=url or grafana_url, monitor_url=monitor_url,
     )  # fmt: skip
 
 
@@ -218,4 +288,7 @@ def upgrade(config: Config = None, as_json: Json = False) -> None:
 
 def main() -> None:
     """Entry point of the command `trueup`."""
+    # Our products are small: a pool that spins on every core costs more than it brings. Trainer and engines
+    # set their own threads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()

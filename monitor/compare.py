@@ -2,53 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
 from sqlalchemy import Engine, select
 
+from exporter import registry
 from exporter.tables import predictions, reference
 from monitor.compose import Pairing
-from monitor.verdict import Pairs, pair
+from monitor.duplicates import near_duplicates
+from monitor.verdict import SCORE_DIGITS, Comparison, PairedRow, Said, frequent, measure, names
+from trainer.artifact import Version, open_version
+from trainer.rows import read_snapshot
 
-_NO_PAIRS = Pairs(both=0, only_champion=0, only_challenger=0, neither=0)
-
-
-def read_pairs(db: Engine, model: str, version: str, pairing: Pairing) -> tuple[Pairs, Pairs]:
-    """Recent and base rows with a truth, answered by both: (recent, base)."""
-    challenger = _answers(db, model, version)
-    champion = _answers(db, model, pairing.parent)
-    recorded = _recorded(db, pairing.recent_ids)
-    base = [
-        (champion[row][0] == truth, label == truth)
-        for row, (label, truth) in challenger.items()
-        if row < pairing.base_rows and truth is not None and row in champion
-    ]
-    recent = [
-        (recorded[id_] == truth, label == truth)
-        for row, id_ in enumerate(pairing.recent_ids, pairing.base_rows)
-        for label, truth in (challenger[row],)
-        if id_ in recorded and truth is not None
-    ]
-    return _pair(recent), _pair(base)
+_CHUNK = 500  # ids of one query
 
 
-def _pair(rights: list[tuple[bool, bool]]) -> Pairs:
-    return pair([one for one, _ in rights], [two for _, two in rights]) if rights else _NO_PAIRS
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One model's answer as it was kept. `scores` in its manifest's order of labels."""
+
+    label: str
+    scores: Sequence[float]
+    truth: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def _answers(db: Engine, model: str, version: str) -> dict[int, tuple[str, str | None]]:
-    """(label, truth) of each hold-out row, as the exporter's engine answered it."""
-    statement = select(reference.c.row, reference.c.label, reference.c.truth).where(
-        reference.c.model == model, reference.c.version == version
+def compare(
+    db: Engine, home: Path, model: str, version: str, pairing: Pairing, *, threads: int
+) -> Comparison:
+    """Pair the answers to every hold-out row with a truth that does not nearly repeat a training row.
+
+    The champion's answers to recent rows are those that clients got. Also measures what an answer costs:
+    some seconds. Raises VersionRefusedError, DataError.
+    """
+    champion, challenger = (
+        open_version(registry.version_path(db, model, name)) for name in (pairing.parent, version)
+    )
+    texts = [row.text for row in challenger.holdout]
+    snapshot = home / "data" / f"{challenger.manifest.data.sha256}.parquet"
+    repeated = near_duplicates(texts, (row.text for row in read_snapshot(snapshot)))
+    known = _champions(db, model, pairing)
+    common = set(frequent(one.metadata for _, one in known.values()))
+    answered = {
+        row: (*known[row], one)
+        for row, one in _replayed(db, model, version).items()
+        if row in known and one.truth is not None
+    }
+    pairs = {
+        row: _pair(key, one, other, (champion, challenger), common)
+        for row, (key, one, other) in answered.items()
+        if row not in repeated
+    }
+    return Comparison(
+        recent=tuple(one for row, one in pairs.items() if row >= pairing.base_rows),
+        base=tuple(one for row, one in pairs.items() if row < pairing.base_rows),
+        cost=measure(champion, challenger, texts, threads=threads),
+        left_out=tuple(key for row, (key, _, _) in answered.items() if row in repeated),
+    )
+
+
+def _champions(db: Engine, model: str, pairing: Pairing) -> dict[int, tuple[str, Answered]]:
+    """Key and answer of the champion, by row of the challenger's hold-out."""
+    old, recorded = _replayed(db, model, pairing.parent), _recorded(db, pairing.recent_ids)
+    base = {row: (str(row), old[row]) for row in range(pairing.base_rows) if row in old}
+    recent = enumerate(pairing.recent_ids, pairing.base_rows)
+    return base | {row: (id_, recorded[id_]) for row, id_ in recent if id_ in recorded}
+
+
+def _pair(
+    key: str, champion: Answered, challenger: Answered, versions: tuple[Version, Version], common: set[str]
+) -> PairedRow:
+    truth = str(challenger.truth)
+    return PairedRow(
+        key=key,
+        truth=truth,
+        champion=_said(champion, truth, versions[0]),
+        challenger=_said(challenger, truth, versions[1]),
+        slices=tuple(name for name in names(champion.metadata) if name in common),
+    )
+
+
+def _said(answer: Answered, truth: str, version: Version) -> Said:
+    labels = version.manifest.labels
+    truth_score = answer.scores[labels.index(truth)] if truth in labels else 0.0
+    return Said(
+        right=answer.label == truth,
+        score=round(max(answer.scores), SCORE_DIGITS),
+        truth_score=round(truth_score, SCORE_DIGITS),
+    )
+
+
+def _replayed(db: Engine, model: str, version: str) -> dict[int, Answered]:
+    """Answers to a version's own hold-out, by row."""
+    columns = (reference.c.row, reference.c.label, reference.c.scores, reference.c.truth)
+    statement = (
+        select(*columns)
+        .where(reference.c.model == model, reference.c.version == version)
+        .order_by(reference.c.row)
     )
     with db.connect() as connection:
-        return {row: (label, truth) for row, label, truth in connection.execute(statement)}
+        return {
+            row: Answered(label, scores, truth) for row, label, scores, truth in connection.execute(statement)
+        }
 
 
-def _recorded(db: Engine, ids: tuple[str, ...]) -> dict[str, str]:
+def _recorded(db: Engine, ids: Sequence[str]) -> dict[str, Answered]:
     """What was answered to a client, by prediction id."""
-    found: dict[str, str] = {}
+    columns = (predictions.c.id, predictions.c.label, predictions.c.scores, predictions.c.metadata)
+    found: dict[str, Answered] = {}
     with db.connect() as connection:
-        for start in range(0, len(ids), 500):
-            chunk = ids[start : start + 500]
-            statement = select(predictions.c.id, predictions.c.label).where(predictions.c.id.in_(chunk))
-            found |= {id_: label for id_, label in connection.execute(statement)}
+        for start in range(0, len(ids), _CHUNK):
+            statement = select(*columns).where(predictions.c.id.in_(ids[start : start + _CHUNK]))
+            found |= {
+                id_: Answered(label, scores, None, metadata)
+                for id_, label, scores, metadata in connection.execute(statement)
+            }
     return found

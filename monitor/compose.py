@@ -1,12 +1,13 @@
 """What a retrain learns from and what proves it: rows, hold-out, and which answers are compared.
 
-No row is ever both: a labelled prediction is held out by a hash of its id, now and in every later retrain.
+No row is ever both. Which labels of the drift are proof goes by a hash of their ids: a retrain of the same
+labels holds out the same rows, so that a refused challenger cannot be tried until it is lucky.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from sqlalchemy import Row as Found
 from exporter import registry
 from exporter.tables import labels, predictions, versions
 from monitor.errors import MonitorError
+from monitor.history import readable_text
+from monitor.proof import build_holdout, held_out, release, silent
 from monitor.settings import ModelSettings
+from monitor.stale import find_stale
 from trainer.artifact import Manifest
 from trainer.rows import HoldoutRow, Row, read_holdout, read_snapshot
 from trainer.spec import TrainSpec, load_spec
 
-FRESH_ROWS = 200  # recent rows from which they alone are the new reference
 _NEWEST = 50_000  # labelled predictions that one retrain reads
 
 
@@ -54,6 +57,7 @@ class Pairing:
     base_rows: int  # rows 0 … base_rows - 1 are the parent's hold-out, in its order
     recent_ids: tuple[str, ...]  # predictions of rows base_rows, base_rows + 1, …
     labels_used: int  # to train and to prove
+    stale_rows: int = 0  # left out of both: what their label means has changed
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -73,6 +77,7 @@ class Lesson:
     rows: list[Row]
     holdout: list[HoldoutRow]
     pairing: Pairing
+    known: list[tuple[str, bytes]]  # text and its embedding by the parent's encoder, for a head retrain
 
 
 def compose(
@@ -93,54 +98,45 @@ def compose(
     old = [replace(row, origin="base") for row in read_snapshot(snapshot)]
     seen = {row.text for row in old} | {row.text for row in held}
     fresh = [found for found in labelled if found.text not in seen]
-    proof = [
-        found
-        for found in fresh
-        if is_held_out(found.id, settings.verdict_share)
-        and found.version == parent
-        and found.seq >= since_seq
-    ]
-    kept_out = {row.text for row in held} | {found.text for found in proof}
-    learnt = [found for found in fresh if not is_held_out(found.id, settings.verdict_share)]
-    new = [_row(found) for found in learnt if found.text not in kept_out]
+    recent = [found for found in fresh if found.version == parent and found.seq >= since_seq]
+    earlier = [_row(found) for found in fresh if found.seq < since_seq]
+    stale = find_stale(db, model, parent, recent, [*old, *held, *earlier])
+    old = [row for row in old if row.text not in stale]
+    held, released = release([replace(row, label=None) if row.text in stale else row for row in held])
+    dropped = [found.text for found in fresh if found.text in stale]
+    fresh = [found for found in fresh if found.text not in stale]
+    recent = [found for found in recent if found.text not in stale]
+    proof = held_out(recent, settings.verdict_share)
+    kept_out = ({row.text for row in held} | {found.text for found in proof}) - {row.text for row in released}
+    new = [_row(found) for found in fresh if found.text not in kept_out]
     if not new:
         raise NothingNewError(model)
-    trained = {row.text for row in (*old, *new)}
+    trained = {row.text for row in (*old, *released, *new)}
     quiet = [found.text for found in unlabelled if found.text not in trained | kept_out]
+    spec = _spec(manifest, settings)
     return Lesson(
-        spec=_spec(manifest, settings),
-        rows=[row for row in old if row.text not in kept_out] + new,
-        holdout=_holdout(held, proof, quiet, settings.reference_rows),
+        spec=spec,
+        rows=_learnable([row for row in old if row.text not in kept_out] + released + new),
+        holdout=build_holdout(held, proof, quiet, settings.reference_rows) + silent(dropped),
         pairing=Pairing(
             parent=parent,
             base_rows=len(held),
             recent_ids=tuple(found.id for found in proof),
             labels_used=len(new) + len(proof),
+            stale_rows=len(stale),
         ),
+        known=[
+            (found.text, found.embedding)
+            for found in fresh
+            if spec.fit.rung == "head" and found.version == parent
+        ],
     )
 
 
-def is_held_out(prediction_id: str, share: float) -> bool:
-    """Whether a label serves as proof only; decided by the id, so that it never changes.
-
-    >>> sum(is_held_out(f"p{number}", 0.3) for number in range(1000))
-    306
-    """
-    return int(hashlib.sha256(prediction_id.encode()).hexdigest(), 16) % 100 < share * 100
-
-
-def _holdout(
-    held: list[HoldoutRow], proof: list[Found[Any]], quiet: list[str], reference_rows: int
-) -> list[HoldoutRow]:
-    """The parent's rows, labelled proof, traffic without labels; recent rows become the reference."""
-    room = max(0, reference_rows - len(proof))
-    texts = list(dict.fromkeys(quiet))[:room]
-    recent = [
-        HoldoutRow(text=found.text, label=found.truth, in_reference=True, slice="recent") for found in proof
-    ] + [HoldoutRow(text=text, label=None, in_reference=True, slice="recent") for text in texts]
-    enough = len(recent) >= FRESH_ROWS
-    base = [replace(row, slice="base", in_reference=row.in_reference and not enough) for row in held]
-    return base + recent
+def _learnable(rows: list[Row]) -> list[Row]:
+    """Without classes of a single row: nobody can learn them, and the trainer would refuse all the others."""
+    counts = Counter(row.label for row in rows)
+    return [row for row in rows if counts[row.label] > 1]
 
 
 def _spec(manifest: Manifest, settings: ModelSettings) -> TrainSpec:
@@ -167,10 +163,13 @@ def _labelled(connection: Connection, model: str) -> list[Found[Any]]:
             predictions.c.version,
             predictions.c.at,
             predictions.c.text,
+            predictions.c.embedding,
+            predictions.c.similarity,
+            predictions.c.label.label("said"),
             labels.c.label.label("truth"),
         )
         .join(labels, labels.c.prediction_id == predictions.c.id)
-        .where(predictions.c.model == model, predictions.c.text.is_not(None), predictions.c.text != "")
+        .where(predictions.c.model == model, readable_text())
         .order_by(predictions.c.seq.desc())
         .limit(_NEWEST)
     )
@@ -192,8 +191,7 @@ def _unlabelled(
             predictions.c.model == model,
             predictions.c.version == version,
             predictions.c.seq >= since_seq,
-            predictions.c.text.is_not(None),
-            predictions.c.text != "",
+            readable_text(),
             labels.c.prediction_id.is_(None),
         )
         .order_by(predictions.c.seq.desc())

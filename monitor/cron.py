@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from monitor.errors import MonitorError
 from monitor.settings import seconds
 
+_DAY_S = 86400.0
+_CHANGE = timedelta(hours=3)  # no zone changes its clocks by more, but for moving across the date line
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
@@ -45,30 +48,69 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """Due at wall minutes of a time zone; one that the clocks repeat counts once, unless the hour is `*`."""
+    """Due at wall minutes of a time zone; one that the clocks repeat counts once, unless the hour is `*`.
 
-    trigger: CronTrigger
+    One that the clocks skip is due as much later as they skip. APScheduler counts the minutes as if no clock
+    ever changed: across a change, its own arithmetic leaves out the midnight after.
+    """
+
+    trigger: OrTrigger  # in UTC, which stands for any wall
+    zone: ZoneInfo
     repeats: bool
 
     def between(self, after: float, until: float) -> Iterator[float]:
         """Due times in (after, until], in order."""
-        at = self._next(after)
-        while at is not None and at.timestamp() <= until:
-            if self.repeats or at.fold == 0:
-                yield at.timestamp()
-            at = self._next(at.timestamp())
+        while after < until:
+            end = min(after + _DAY_S, until)
+            yield from self._span(after, end)
+            wall = self._match(self._wall(end) - _CHANGE)
+            if wall is None:
+                return
+            after = max(end, wall.timestamp() - 2 * _DAY_S)  # no zone is further than that from UTC
 
     def newest(self, after: float, until: float) -> float | None:
         """The last due time in (after, until]."""
-        newest = None
-        for newest in self.between(after, until):  # noqa: B007  # the last one is wanted
-            pass
-        return newest
+        for days in (1, 8, 32, 367, 4 * 366 + 1):  # few steps back find it where each due time was missed
+            since = max(after, until - days * _DAY_S)
+            found = list(self.between(since, until))
+            if found or since == after:
+                return found[-1] if found else None
+        return None
 
-    def _next(self, after: float) -> datetime | None:
-        just_after = datetime.fromtimestamp(math.floor(after) + 1, UTC)
-        at: datetime | None = self.trigger.get_next_fire_time(None, just_after)
-        return at
+    def ever(self) -> bool:
+        """Whether any time is due: 30 February never is."""
+        return self._match(datetime.fromtimestamp(0.0, UTC)) is not None
+
+    def _span(self, after: float, until: float) -> list[float]:
+        first, last = self._wall(after), self._wall(until)
+        if self._changes(after, until):
+            first, last = first - _CHANGE, last + _CHANGE  # walls and times may be in another order
+        due = set[float]()
+        wall = self._match(first)
+        while wall is not None and wall <= last:
+            due.update(self._times(wall.replace(tzinfo=None)))
+            wall = self._match(wall + timedelta(minutes=1))
+        return sorted(at for at in due if after < at <= until)
+
+    def _times(self, wall: datetime) -> Iterator[float]:
+        """When the zone's clocks show `wall`, or would have."""
+        for fold in (0, 1) if self.repeats else (0,):
+            at = wall.replace(tzinfo=self.zone, fold=fold).astimezone(UTC)
+            if not self.repeats or at.astimezone(self.zone).replace(tzinfo=None) == wall:
+                yield at.timestamp()
+
+    def _changes(self, after: float, until: float) -> bool:
+        around = (after - _CHANGE.total_seconds(), until + _CHANGE.total_seconds())
+        before, behind = (datetime.fromtimestamp(at, self.zone).utcoffset() for at in around)
+        return before != behind
+
+    def _wall(self, at: float) -> datetime:
+        return datetime.fromtimestamp(at, self.zone).replace(tzinfo=UTC)
+
+    def _match(self, wall: datetime) -> datetime | None:
+        """The first wall minute from this one on."""
+        found: datetime | None = self.trigger.get_next_fire_time(None, wall)
+        return found
 
 
 Rule = Every | Cron
@@ -89,12 +131,14 @@ def parse(text: str, time_zone: str = "UTC") -> Rule:
             return Every(period) if period > 0 else _refuse("the period must be longer than nothing")
         minute, hour, day, month, weekday = text.split()
         zone = ZoneInfo(time_zone)
-        trigger = CronTrigger(
-            minute=minute, hour=hour, day=day, month=month, day_of_week=_weekdays(weekday), timezone=zone
-        )
+        days = [{"day": day, "day_of_week": _weekdays(weekday)}]
+        if not day.startswith("*") and not weekday.startswith("*"):  # cron: either of them, see crontab(5)
+            days = [{"day": day}, {"day_of_week": _weekdays(weekday)}]
+        triggers = [CronTrigger(minute=minute, hour=hour, month=month, timezone=UTC, **one) for one in days]
+        rule = Cron(OrTrigger(triggers), zone, hour.startswith("*"))
+        return rule if rule.ever() else _refuse("there is no such day")
     except (ValueError, KeyError) as problem:
         raise BadSchedule(text, problem) from problem
-    return Cron(trigger, hour.startswith("*"))
 
 
 def next_due(text: str, time_zone: str, *, after: float, count: int = 1) -> list[float]:

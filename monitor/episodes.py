@@ -114,11 +114,17 @@ def tell(db: Engine, urls: Sequence[str], *, now: float) -> int:
     with db.connect() as connection:
         waiting = [episode for episode in _changed(connection, now) if _to_tell(episode, now)]
     for episode in waiting:
-        failed = [url for url in episode.detail.get("untold", urls) if not _send(url, episode)]
+        failed = [url for url in _untold(episode, urls) if not _send(url, episode)]
         told += not failed
         with db.begin() as connection:
             _note(connection, episode, failed, now)
     return told
+
+
+def _untold(episode: Episode, urls: Sequence[str]) -> Sequence[str]:
+    """Channels of today's configuration that have not heard; those that were taken out are forgotten."""
+    pending = episode.detail.get("untold")
+    return urls if pending is None or not set(pending) <= set(urls) else pending
 
 
 def message(episode: Episode) -> Message:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class MonitorError(Exception):
@@ -52,4 +52,40 @@ class UnpairedRowsError(MonitorError):
         super().__init__(
             f"A verdict needs both answers for each row, but there are {champion} of the champion "
             f"and {challenger} of the challenger."
+        )
+
+
+class GainRangeError(MonitorError):
+    def __init__(self, values: Iterable[float]) -> None:
+        wrong = next(value for value in values if not abs(value) <= 1)
+        super().__init__(
+            f"A canary's difference is {wrong}, but each lies in [-1, 1]: give 0 or 1 for each row."
+        )
+
+
+class LabelCountError(MonitorError):
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} labels cannot be drawn: ask for 1 or more.")
+
+
+class NothingToLabelError(MonitorError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(
+            f"Model {model!r} {version} has no recent prediction without a label or a request: "
+            "serve more traffic, or hand back the labels that were requested."
+        )
+
+
+class DrawnMeanwhileError(MonitorError):
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(
+            f"Some of the drawn predictions of model {model!r} {version} were requested or labelled "
+            "at the same moment: nothing was stored, ask again."
+        )
+
+
+class SealedFileError(MonitorError):
+    def __init__(self, model: str, version: str, name: str, problem: str) -> None:
+        super().__init__(
+            f"{name} of model {model!r} {version} cannot be read ({problem}): restore it from a backup."
         )

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from exporter.database import open_database
+from exporter.engines import device_problem
 from exporter.errors import ExporterError
 from monitor.config import Settings
 
@@ -36,6 +37,7 @@ def examine(settings: Settings) -> list[Finding]:
         _python,
         _libraries,
         _runtime,
+        _device,
         _threads,
         _folders,
         _disk,
@@ -65,6 +67,12 @@ def _runtime(_: Settings) -> Iterator[Finding]:
     mend = "Exactly one may be there: pip uninstall -y onnxruntime onnxruntime-gpu, then `make setup`."
     found = ", ".join(f"{name} {_version(name)}" for name in installed) or "missing"
     yield Finding("ONNX Runtime", found, None if len(installed) == 1 else mend)
+
+
+def _device(settings: Settings) -> Iterator[Finding]:
+    device = settings.exporter.device
+    problem = device_problem(device)
+    yield Finding("[exporter] device", device if problem is None else f"{device} cannot be used", problem)
 
 
 def _threads(settings: Settings) -> Iterator[Finding]:

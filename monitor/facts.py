@@ -1,19 +1,22 @@
-"""What a check reads and how it judges it; nothing is written here but the Evidently report."""
+"""What a check reads and how it judges it; only blocks, seasons and reports are written here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from exporter.blocks import catch_up
 from monitor import history
-from monitor.evidence import Evidence, detectors, judge_window, open_wealth
+from monitor.evidence import Evidence, bettors, detectors, judge_window, open_wealth
+from monitor.explain.sealed import with_texts
 from monitor.pager import Wealth
+from monitor.reference import Reference, freeze_season, read_live_reference
 from monitor.report import ReportRequest, ReportResult, run_report
-from monitor.retention import prune
 from monitor.settings import ModelSettings, MonitorSettings
-from monitor.windows import Window, read_labelled, read_reference, read_window
+from monitor.tallies import Tally, read_answers, read_before, read_period, read_tally
+from monitor.windows import read_labelled, read_reference, read_sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +29,10 @@ class Facts:
     alpha: float
     fresh_pager: bool
     held: dict[str, Wealth]
-    reference: Window
-    window: Window | None
-    labelled: Window | None
+    reference: Reference
+    window: Tally | None
+    recent: Tally | None  # what severity looks back on, None: the window
+    labelled: Tally | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,30 +42,35 @@ class Judged:
     report: ReportResult | None
 
 
+def prepare_facts(db: Engine, model: str, version: str, settings: ModelSettings, now: float) -> None:
+    """Count what the loader did not, and freeze the first season once it is complete."""
+    catch_up(db, model, version)
+    freeze_season(db, model, version, settings.season, now=now)
+
+
 def read_facts(db: Engine, model: str, version: str, settings: ModelSettings, now: float) -> Facts | None:
+    """The next window and the labels that came; None with nothing to judge. Raises NoReferenceError."""
     with db.connect() as connection:
         cursor = history.read_cursor(connection, model, version)
-        alpha = history.open_pager(connection, model, version)
-        held = {} if alpha is None else history.read_wealth(connection, model, version)
+        reference = read_live_reference(connection, model, version, settings.season)
+        window = _next_window(connection, reference, settings, max(cursor.seq, reference.last_seq))
+        labelled = read_answers(connection, model, version, after_label_seq=cursor.label_seq)
+        if window is None and labelled.rows < settings.min_window:
+            return None
+        alpha, held = _pager(connection, reference)
         budget = settings.false_pages_per_year
-        spend = history.next_alpha(connection, model, budget, now) if alpha is None else alpha
-    window = read_window(db, model, version, after_seq=cursor.seq, rows=settings.window)
-    labelled = read_labelled(db, model, version, after_label_seq=cursor.label_seq)
-    enough = labelled.rows >= settings.min_window
-    if window is None and not enough:
-        return None
-    reference = read_reference(db, model, version)
-    return Facts(
-        model=model,
-        version=version,
-        cursor=cursor,
-        alpha=spend,
-        fresh_pager=alpha is None,
-        held={one.name: held.get(one.name) or open_wealth(one, reference) for one in detectors()},
-        reference=reference,
-        window=window,
-        labelled=labelled if enough else None,
-    )
+        return Facts(
+            model=model,
+            version=version,
+            cursor=cursor,
+            alpha=history.next_alpha(connection, model, budget, now) if alpha is None else alpha,
+            fresh_pager=alpha is None,
+            held=held,
+            reference=reference,
+            window=window,
+            recent=_recent(connection, reference, settings, window),
+            labelled=labelled if labelled.rows >= settings.min_window else None,
+        )
 
 
 def judge_facts(facts: Facts, settings: ModelSettings, report: ReportResult | None) -> Judged:
@@ -69,36 +78,86 @@ def judge_facts(facts: Facts, settings: ModelSettings, report: ReportResult | No
     found: list[Evidence] = []
     held = dict(facts.held)
     for detector in detectors():
-        rows = facts.window if detector.reads == "predictions" else facts.labelled
+        by_labels = detector.reads == "labels"
+        rows = facts.labelled if by_labels else facts.window
         if rows is None:
             if facts.window is not None:
                 found.append(Evidence(detector=detector.name, rows=0, enough=False))
             continue
-        one, held[detector.name] = judge_window(
-            detector, rows, facts.reference, facts.held[detector.name], minimum=settings.min_window
+        one, wealth = judge_window(
+            detector,
+            rows,
+            facts.reference,
+            facts.held.get(detector.name),
+            minimum=settings.min_window,
+            recent=None if by_labels else facts.recent,
         )
+        if wealth is not None:
+            held[detector.name] = wealth
         found.append(one)
     return Judged(evidence=tuple(found), held=held, report=report)
 
 
 def report_facts(
-    home: Path, facts: Facts, settings: ModelSettings, monitor: MonitorSettings
+    db: Engine, home: Path, facts: Facts, settings: ModelSettings, monitor: MonitorSettings
 ) -> ReportResult | None:
-    """The Evidently report of a window, by a child process; it takes seconds. None without a window."""
-    window = facts.window
+    """The Evidently report of a window, by a child process; it takes seconds. None without a window.
+
+    It sees a sample of at most about `evidently_rows` rows, whatever the window.
+    """
+    window, model, version, rows = facts.window, facts.model, facts.version, monitor.evidently_rows
     if window is None or not monitor.evidently:
         return None
-    name = f"{facts.model}-{facts.version}-{window.last_seq}"
+    name = f"{model}-{version}-{window.last_seq}"
     folder = home / "reports"
-    prune(folder, monitor.report_budget_mb)
+    labels_after = facts.cursor.label_seq
     return run_report(
         ReportRequest(
-            reference=facts.reference,
-            current=window,
-            labelled=facts.labelled,
+            reference=with_texts(db, read_reference(db, model, version)),
+            current=read_sample(
+                db, model, version, first_seq=window.first_seq, last_seq=window.last_seq, rows=rows, seed=0
+            ),
+            labelled=read_labelled(db, model, version, after_label_seq=labels_after, rows=rows)
+            if facts.labelled
+            else None,
             html=folder / f"{name}.html",
             json=folder / f"{name}.json",
-            rows=monitor.evidently_rows,
-            thresholds={str(name): limit for name, limit in settings.thresholds.items()},
+            rows=rows,
+            thresholds={str(metric): limit for metric, limit in settings.thresholds.items()},
+            workspace=home / monitor.evidently_workspace if monitor.evidently_workspace else None,
+            budget_mb=monitor.report_budget_mb,
         )
     )
+
+
+def _next_window(
+    connection: Connection, reference: Reference, settings: ModelSettings, after_seq: int
+) -> Tally | None:
+    span = reference.span(after_seq)
+    if settings.period is not None:
+        return read_period(connection, span, period=settings.period)
+    return read_tally(connection, span, rows=settings.window)
+
+
+def _recent(
+    connection: Connection, reference: Reference, settings: ModelSettings, window: Tally | None
+) -> Tally | None:
+    if window is None or settings.rolling == 1:
+        return None
+    rows = settings.rolling * window.rows
+    return read_before(connection, reference.span(0), until_seq=window.last_seq, rows=rows)
+
+
+def _pager(connection: Connection, reference: Reference) -> tuple[float | None, dict[str, Wealth]]:
+    """The open pager's budget and what its bettors hold; None and e = 1 where a new one has to begin.
+
+    Wealth against other bins (another season, say) cannot go on: its pager ends, and the next one spends.
+    """
+    model, version = reference.model, reference.version
+    ready = [one for one in bettors() if one.reads == "labels" or reference.complete]
+    opened = {one.name: open_wealth(one, reference) for one in ready}
+    alpha = history.open_pager(connection, model, version)
+    held = {} if alpha is None else history.read_wealth(connection, model, version)
+    if any(one.m != opened[name].m for name, one in held.items() if name in opened):
+        return None, opened
+    return alpha, opened | {name: one for name, one in held.items() if name in opened}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, not_, select, update
 
+from exporter import registry
 from exporter.database import upsert
 from exporter.tables import labels, predictions
 from monitor import pager
+from monitor.evidence import bettors
 from monitor.jobs import Job, list_jobs
+from monitor.stored_wealth import from_json, to_json
 from monitor.tables import checks, evidence, pagers, wealth
 
 YEAR_S = 365 * 86400.0
@@ -89,7 +92,7 @@ def read_wealth(connection: Connection, model: str, version: str) -> dict[str, p
     statement = select(wealth.c.detector, wealth.c.state).where(
         wealth.c.model == model, wealth.c.version == version
     )
-    return {row.detector: pager.from_json(row.state) for row in connection.execute(statement)}
+    return {row.detector: from_json(row.state) for row in connection.execute(statement)}
 
 
 def write_wealth(
@@ -97,7 +100,7 @@ def write_wealth(
 ) -> None:
     """Store every detector's wealth."""
     for detector, one in held.items():
-        row: dict[str, Any] = {"state": pager.to_json(one), "updated_at": now}
+        row: dict[str, Any] = {"state": to_json(one), "updated_at": now}
         statement = upsert(wealth, connection.dialect.name).values(
             model=model, version=version, detector=detector, **row
         )
@@ -110,7 +113,7 @@ def read_onset(connection: Connection, model: str, version: str) -> int | None:
     """First `predictions.seq` of the unbroken run of suspicious windows that ends now, None without one."""
     suspicious = (
         select(func.min(evidence.c.p_value))
-        .where(evidence.c.check_id == checks.c.id)
+        .where(evidence.c.check_id == checks.c.id, evidence.c.detector.in_(_suspects()))
         .correlate(checks)
         .scalar_subquery()
     )
@@ -128,6 +131,11 @@ def read_onset(connection: Connection, model: str, version: str) -> int | None:
     return onset
 
 
+def _suspects() -> list[str]:
+    """Detectors that bet and whose change means loss: with all, clean windows would look suspicious."""
+    return [found.name for found in bettors() if found.means_loss and found.weight]
+
+
 def labels_after(connection: Connection, model: str, version: str, seq: int) -> int:
     """Labels of the version's predictions from `seq` on, whose text was kept."""
     statement = select(func.count()).select_from(
@@ -137,9 +145,15 @@ def labels_after(connection: Connection, model: str, version: str, seq: int) -> 
         predictions.c.model == model,
         predictions.c.version == version,
         predictions.c.seq >= seq,
-        predictions.c.text.is_not(None),
+        readable_text(),
     )
     return connection.execute(statement).scalar_one()
+
+
+def readable_text() -> ColumnElement[bool]:
+    """Rows whose text was kept; a hash teaches nothing."""
+    text = predictions.c.text
+    return and_(text.is_not(None), text != "", not_(text.like("sha256:%")))
 
 
 def read_retrains(db: Engine, model: str, now: float) -> Retrains:
@@ -148,17 +162,23 @@ def read_retrains(db: Engine, model: str, now: float) -> Retrains:
     return Retrains(
         last_at=max((job.finished_at or job.created_at for job in past), default=None),
         in_24_h=sum(job.created_at > now - DAY_S for job in past),
-        rejections=_rejections(past),
+        rejections=_rejections(past, _rejected(db, model)),
         active=any(job.state in ("queued", "running") for job in past),
     )
 
 
-def _rejections(newest_first: list[Job]) -> int:
+def _rejected(db: Engine, model: str) -> set[str]:
+    return {row.version for row in registry.list_versions(db, model) if row.state == "rejected"}
+
+
+def _rejections(newest_first: list[Job], rejected: set[str]) -> int:
+    """Newest jobs in a row without a champion; a challenger that lost its trial counts, too."""
     count = 0
     for job in newest_first:
         if job.state in ("queued", "running"):
             continue
-        if job.state == "done" and job.verdict and job.verdict.get("promote"):
+        promoted = job.verdict is not None and job.verdict.get("promote")
+        if job.state == "done" and promoted and job.candidate not in rejected:
             break
         count += 1
     return count

@@ -23,9 +23,10 @@ from sqlalchemy import (
 
 from exporter.database import NOW, upsert
 from monitor.job import Job, JobLost, JobRefused, UnknownJob
+from monitor.lease import brief, work_expired
 from monitor.tables import JobState, jobs
 
-Trigger = Literal["page", "threshold", "schedule", "manual"]
+Trigger = Literal["page", "threshold", "accuracy", "labels", "schedule", "manual"]
 __all__ = ["Job", "JobLost", "JobRefused", "UnknownJob"]
 _BACK_OFF_S = 5.0
 _LONGEST_BACK_OFF_S = 900.0
@@ -70,11 +71,16 @@ def enqueue(
 
 def claim(db: Engine, worker: str, *, lease_s: float, only: int | None = None) -> Job | None:
     """Take the oldest job that is due or whose worker died (`only`: this one); None when there is none."""
-    with db.begin() as connection:
-        _end_abandoned(connection)
-        due = or_(and_(jobs.c.state == "queued", jobs.c.not_before <= NOW), _abandoned())
-        wanted = true() if only is None else jobs.c.id == only
-        oldest = select(jobs.c.id).where(due, wanted).order_by(jobs.c.not_before, jobs.c.id).limit(1)
+    waited = or_(jobs.c.not_before <= NOW, jobs.c.not_before > NOW + 2 * _LONGEST_BACK_OFF_S)
+    abandoned = and_(jobs.c.state == "running", work_expired(jobs.c.lease_until, lease_s))
+    due = or_(and_(jobs.c.state == "queued", waited), abandoned)
+    wanted = true() if only is None else jobs.c.id == only
+    oldest = select(jobs.c.id).where(due, wanted).order_by(jobs.c.not_before, jobs.c.id).limit(1)
+    with db.connect() as connection:  # whoever polls takes no write lock
+        if connection.execute(oldest).first() is None:
+            return None
+    with brief(db) as connection:
+        _end_abandoned(connection, abandoned)
         statement = (
             update(jobs)
             .where(jobs.c.id == oldest.with_for_update(skip_locked=True).scalar_subquery())
@@ -96,7 +102,7 @@ def heartbeat(db: Engine, job: Job, *, lease_s: float, progress: dict[str, Any] 
     values: dict[str, Any] = {"lease_until": NOW + lease_s, "updated_at": NOW}
     if progress is not None:
         values["progress"] = progress
-    with db.begin() as connection:
+    with brief(db) as connection:
         statement = update(jobs).where(_owned(job)).values(**values).returning(jobs.c.cancel_requested)
         cancel: bool | None = connection.execute(statement).scalar()
     if cancel is None:
@@ -129,25 +135,20 @@ def end_cancelled(connection: Connection, job: Job) -> None:
 
 
 def retry(connection: Connection, job: Job, error: str, *, now: float | None = None) -> bool:
-    """Queue the job again after a back-off, or fail it when its attempts are spent; returns which."""
+    """Queue the job again after a back-off, or fail it when its attempts are spent; returns which.
+
+    Where a cancel was asked for, the job ends as cancelled instead of being queued.
+    """
     if job.attempt >= job.max_attempts:
         fail(connection, job, error, now=now)
         return False
     due = NOW + back_off_s(job.attempt)
-    _write(connection, job, state="queued", error=error, lease_until=None, not_before=due)
-    return True
+    return _requeue(connection, job, error=error, not_before=due)
 
 
 def give_back(connection: Connection, job: Job) -> None:
-    """Queue the job again at once; the attempt does not count."""
-    _write(
-        connection,
-        job,
-        state="queued",
-        lease_until=None,
-        not_before=NOW,
-        max_attempts=jobs.c.max_attempts + 1,
-    )
+    """Queue the job again at once, unless it was cancelled; the attempt does not count."""
+    _requeue(connection, job, not_before=NOW, max_attempts=jobs.c.max_attempts + 1)
 
 
 def back_off_s(attempt: int) -> float:
@@ -198,11 +199,26 @@ def _conflict(connection: Connection, model: str, dedupe_key: str) -> str:
     return f"job {active} of this model is queued or running"
 
 
-def _end_abandoned(connection: Connection) -> None:
+def _requeue(connection: Connection, job: Job, **values: Any) -> bool:
+    cancelled = jobs.c.cancel_requested
+    _write(
+        connection,
+        job,
+        state=case((cancelled, "cancelled"), else_="queued"),
+        finished_at=case((cancelled, NOW), else_=null()),
+        lease_until=None,
+        **values,
+    )
+    return not connection.execute(select(cancelled).where(jobs.c.id == job.id)).scalar_one()
+
+
+def _end_abandoned(connection: Connection, abandoned: ColumnElement[bool]) -> None:
     """End what died too often or died while it was being cancelled: nobody else will."""
+    spent = or_(jobs.c.attempt >= jobs.c.max_attempts, jobs.c.cancel_requested)
+    ended = select(jobs.c.id).where(abandoned, spent).with_for_update(skip_locked=True)
     connection.execute(
         update(jobs)
-        .where(_abandoned(), or_(jobs.c.attempt >= jobs.c.max_attempts, jobs.c.cancel_requested))
+        .where(jobs.c.id.in_(ended))
         .values(
             state=case((jobs.c.cancel_requested, "cancelled"), else_="failed"),
             error="the worker died or stopped answering",
@@ -210,10 +226,6 @@ def _end_abandoned(connection: Connection) -> None:
             updated_at=NOW,
         )
     )
-
-
-def _abandoned() -> ColumnElement[bool]:
-    return and_(jobs.c.state == "running", jobs.c.lease_until < NOW)
 
 
 def _owned(job: Job) -> ColumnElement[bool]:

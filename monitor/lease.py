@@ -5,13 +5,31 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 
-from sqlalchemy import Connection, Engine, Exists, case, exists, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
 
 from exporter.database import NOW, upsert
+from monitor.errors import MonitorError
 from monitor.tables import leases
 
 LEADER = "scheduler"
+_FROZEN_S = 1.0  # a process that says nothing for so long within a transaction loses it
+_LONGEST = 10.0  # a leader's lease that ends later than after ten was written before the clock was set back
+_LONGEST_WORK_S = 3600.0  # the same for work; longer, because monitors may differ in their settings
 
 
 def new_holder() -> str:
@@ -21,7 +39,9 @@ def new_holder() -> str:
 
 def acquire(db: Engine, name: str, holder: str, *, lease_s: float) -> int | None:
     """Renew the lease or take over an expired one; returns the epoch, or None while another holder leads."""
-    with db.begin() as connection:
+    if _another_leads(db, name, holder, lease_s):
+        return None
+    with brief(db) as connection:
         epoch = _renew(connection, name, holder, lease_s)
         if epoch is None and _create(connection, name):
             epoch = _renew(connection, name, holder, lease_s)
@@ -30,21 +50,95 @@ def acquire(db: Engine, name: str, holder: str, *, lease_s: float) -> int | None
 
 def release(db: Engine, name: str, holder: str) -> None:
     """Let the next holder in at once; nothing happens where `holder` does not lead."""
-    with db.begin() as connection:
+    with brief(db) as connection:
         connection.execute(
             update(leases).where(leases.c.name == name, leases.c.holder == holder).values(expires_at=0.0)
         )
 
 
-def leads(name: str, holder: str, epoch: int) -> Exists:
-    """SQL condition that fences a leader's write: true only while this very reign lasts."""
-    return exists(
-        select(leases.c.name).where(
-            leases.c.name == name,
-            leases.c.holder == holder,
-            leases.c.epoch == epoch,
-            leases.c.expires_at > NOW,
-        )
+def holds(connection: Connection, name: str, holder: str, epoch: int) -> bool:
+    """Whether this very reign lasts."""
+    return connection.execute(_reign(name, holder, epoch)).first() is not None
+
+
+def hold(connection: Connection, name: str, holder: str, epoch: int) -> bool:
+    """Fence a leader's write: whether this very reign lasts, and then it outlasts the transaction.
+
+    Without the row lock, what was inserted in time could become visible after the next reign has begun.
+    """
+    locked = _reign(name, holder, epoch).with_for_update(read=True)
+    return connection.execute(locked).first() is not None
+
+
+def work_expired(until: ColumnElement[float], lease_s: float) -> ColumnElement[bool]:
+    """SQL condition: the lease on a job or slot has ended."""
+    return _expired(until, max(_LONGEST_WORK_S, _LONGEST * lease_s))
+
+
+@contextmanager
+def brief(db: Engine) -> Iterator[Connection]:
+    """A transaction for writing that does not outlive its process's silence.
+
+    PostgreSQL keeps the locks of a client that was stopped in mid-transaction; here it undoes the
+    transaction after a second. SQLite's lock is the process's own: others wait until it wakes or dies.
+    """
+    with db.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            limit = f"{_FROZEN_S * 1000:.0f}"
+            connection.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))
+        yield connection
+
+
+@contextmanager
+def kept(beat: Callable[[], object], *, every_s: float) -> Iterator[None]:
+    """Call `beat` every `every_s` seconds, in a thread, while the body runs.
+
+    A MonitorError of `beat` (the lease is lost, the work is cancelled) ends the calls and is raised after the
+    body; a database that does not answer is asked again.
+    """
+    stop, raised = Event(), list[MonitorError]()
+
+    def run() -> None:
+        while not stop.wait(every_s):
+            try:
+                beat()
+            except SQLAlchemyError:
+                continue  # if the lease ends meanwhile, the next beat or the fenced write finds out
+            except MonitorError as error:
+                raised.append(error)
+                return
+
+    thread = Thread(target=run, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+def _expired(until: ColumnElement[float], longest_s: float) -> ColumnElement[bool]:
+    """It has ended, or lies so far ahead that the clock was set back since."""
+    return or_(until < NOW, until > NOW + longest_s)
+
+
+def _another_leads(db: Engine, name: str, holder: str, lease_s: float) -> bool:
+    """Looked up without the write lock: all but one process ask in vain, all the time."""
+    led = select(leases.c.name).where(
+        leases.c.name == name, leases.c.holder != holder, ~_expired(leases.c.expires_at, _LONGEST * lease_s)
+    )
+    with db.connect() as connection:
+        return connection.execute(led).first() is not None
+
+
+def _reign(name: str, holder: str, epoch: int) -> Select[int]:
+    return select(leases.c.epoch).where(
+        leases.c.name == name,
+        leases.c.holder == holder,
+        leases.c.epoch == epoch,
+        leases.c.expires_at > NOW,
     )
 
 
@@ -52,7 +146,7 @@ def _renew(connection: Connection, name: str, holder: str, lease_s: float) -> in
     mine = leases.c.holder == holder
     statement = (
         update(leases)
-        .where(leases.c.name == name, or_(mine, leases.c.expires_at < NOW))
+        .where(leases.c.name == name, or_(mine, _expired(leases.c.expires_at, _LONGEST * lease_s)))
         .values(
             holder=holder,
             epoch=leases.c.epoch + case((mine, 0), else_=1),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.float64]
+from exporter import sketch
+from exporter.answered import Floats
+from exporter.sketch import Ints
+
+__all__ = ["Bet", "Floats", "Ints", "count", "gaps", "place"]
+
 Bet = Literal["down", "up", "both", "any"]
-
-# Shares of the reference below each bin's end: fine at both ends, where new texts and wrong answers gather.
-EDGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
-MIX_BINS = 16
 
 
 def gaps(reference_rows: int, bet: Bet) -> list[int]:
@@ -24,10 +24,33 @@ def gaps(reference_rows: int, bet: Bet) -> list[int]:
     >>> sum(gaps(500, "down")), gaps(500, "down")[:4]
     (501, [5, 5, 15, 25])
     """
-    total = reference_rows + 1
-    shares = [k / MIX_BINS for k in range(1, MIX_BINS + 1)] if bet == "any" else EDGES
-    edges = sorted({max(1, round(share * total)) for share in shares})
-    return [int(size) for size in np.diff([0, *edges])]
+    return sketch.gaps(reference_rows, "even" if bet == "any" else "ends")
+
+
+def place(reference: Ints, current: Ints, m: Sequence[int], *, reference_seed: int, seed: int) -> Ints:
+    """Count rows that are known by their cells only in bins of reference gaps: [len(m)].
+
+    `reference` and `current` are rows in each cell, cells in ascending order of value. Rows of one cell count
+    as tied and are ordered by uniform numbers, the reference's drawn with `reference_seed` (the same in every
+    window of one reference), the current ones' with `seed` (another in each window). With
+    the cells of `exporter.sketch` and no ties this is `count` of the values themselves, with ties its law.
+
+    >>> place(np.array([1, 1, 1]), np.array([1, 0, 2]), [1, 3], reference_seed=0, seed=1).sum()
+    np.int64(3)
+    """
+    ends = np.cumsum(m)[:-1]  # above this many reference rows the next bin begins
+    below = np.concatenate([[0], np.cumsum(reference)])
+    cell_of = np.searchsorted(below[1:], ends, side="left")
+    ties = np.random.default_rng(reference_seed).random(below[-1])
+    rng = np.random.default_rng(seed)
+    counts = np.zeros(len(m), dtype=np.int64)
+    for cell in np.flatnonzero(current):
+        inside = ends[cell_of == cell] - below[cell]
+        first = int((cell_of < cell).sum())
+        at = np.sort(ties[below[cell] : below[cell + 1]])[inside - 1]
+        shares = np.diff([0.0, *at, 1.0])
+        counts[first : first + shares.size] += rng.multinomial(current[cell], shares)
+    return counts
 
 
 def count(

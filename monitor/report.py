@@ -12,19 +12,22 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import psutil
 
-from monitor.report_request import ReportRequest, ReportResult, run_report
+from exporter.redact import redacted
+from monitor.report_metrics import COLUMNS, THRESHOLD, ReportColumn, ReportMetric, judged, report_metrics
+from monitor.report_request import ReportRequest, ReportResult, peak_rss_mb, run_report
 from monitor.severity import mix_severity, rank_severity
+from trainer.tabular import write_bytes
 
 __all__ = ["ReportRequest", "ReportResult", "main", "register_tests", "run_report"]
 
-THRESHOLD = 0.01  # p-value of one column in one window, where none is configured
 MIN_ROWS = 10  # values of a column, and labels: with fewer a number says nothing
+TEXT_CHARACTERS = 2000  # of a text are described
 # What a metric may raise on odd data; a report must survive each of them.
 METRIC_ERRORS = (
     ArithmeticError,
@@ -32,50 +35,24 @@ METRIC_ERRORS = (
     AttributeError,
     ImportError,
     LookupError,
+    OSError,
     RuntimeError,
     TypeError,
     ValueError,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnDrift:
-    """One column's drift metric; its name in `thresholds` is "drift_<column>"."""
-
-    column: str
-    numeric: bool
-    method: str  # a p-value: drifted below the threshold
-
-    @property
-    def name(self) -> str:
-        return f"drift_{self.column}"
-
-
-COLUMNS = (
-    ColumnDrift(column="similarity", numeric=True, method="trueup_lower"),
-    ColumnDrift(column="confidence", numeric=True, method="trueup_lower"),
-    ColumnDrift(column="label", numeric=False, method="trueup_mix"),
-    ColumnDrift(column="characters", numeric=True, method="ks"),
-    ColumnDrift(column="tokens", numeric=True, method="ks"),
-)
-QUALITY = {
-    "accuracy": "Accuracy",
-    "macro_f1": "F1Score",
-}  # drifted below the threshold; none without a configured one
+Snapshot = Literal["drift", "quality"]
 
 
 def main(orders: Path) -> None:
     """Work as the child: read the request, write the reports and the result."""
-
-    began = time.process_time()
     request = json.loads(orders.read_text())
     result = make_report(request)
-    result["cpu_s"] = time.process_time() - began
-    result["peak_rss_mb"] = _peak_rss_mb()
-    _replace(Path(request["result"]), lambda path: path.write_text(json.dumps(result)))
+    result["cpu_s"] = time.process_time()
+    result["peak_rss_mb"] = peak_rss_mb()
+    write_bytes(Path(request["result"]), json.dumps(result).encode())
 
 
-def make_report(request: Mapping[str, Any]) -> dict[str, Any]:
+def make_report(request: Mapping[str, Any], columns: Sequence[ReportColumn] = COLUMNS) -> dict[str, Any]:
     """Write the files that the request names; returns what was found and what had to be left out.
 
     Evidently reports on one pair of frames at a time, and labels come later than the window that they belong
@@ -85,29 +62,43 @@ def make_report(request: Mapping[str, Any]) -> dict[str, Any]:
 
     register_tests()
     frames = {name: pd.read_parquet(request[name]) for name in ("reference", "current", "labelled")}
-    failed: list[dict[str, str]] = []
-    thresholds = request["thresholds"]
-    drifts = _snapshot(
-        _drifts(frames, thresholds, failed), frames["current"], frames["reference"], failed=failed
-    )
-    quality = _snapshot(_qualities(frames, thresholds, failed), frames["labelled"], None, failed=failed)
+    work = _Work(request, tuple(columns), frames, report_metrics(columns), {})
+    for name in ("reference", "current"):
+        _describe(work, frames[name])
+    drifts, quality = _snapshot(work, _drifts(work), "drift"), _snapshot(work, _qualities(work), "quality")
     html = Path(request["html"])
-    pages = {html: drifts, html.with_suffix(".quality.html"): quality}
-    for page, snapshot in pages.items():
+    for page, snapshot in {html: drifts, html.with_suffix(".quality.html"): quality}.items():
         if snapshot.made is not None:
-            _replace(page, lambda path, made=snapshot.made: made.save_html(str(path)))  # type: ignore[misc]
-    plain = {name: one.made and one.made.dict() for name, one in (("drift", drifts), ("quality", quality))}
-    _replace(Path(request["json"]), lambda path: path.write_text(json.dumps(plain, default=str)))
+            write_bytes(page, snapshot.made.get_html_str(as_iframe=False).encode())
+    found = {name: one.made and one.made.dict() for name, one in (("drift", drifts), ("quality", quality))}
+    write_bytes(Path(request["json"]), json.dumps(found, default=str).encode())
+    if request["workspace"]:
+        _add_runs(work, (drifts, quality))
+    values = (*drifts.values(), *quality.values())
     return {
-        "metrics": [
-            _metric(name, value, thresholds) for one in (drifts, quality) for name, value in one.values()
-        ],
-        "tests": [test for one in (drifts, quality) for test in one.tests()],
-        "failed": failed,
+        "metrics": [judged(work.metrics[name], value, request["thresholds"]) for name, value in values],
+        "tests": [*drifts.tests(), *quality.tests()],
+        "failed": [{"name": name, "reason": reason} for name, reason in work.failed.items()],
         "labelled": int(frames["labelled"]["truth"].notna().sum()),
         "written": drifts.made is not None,
         "quality_written": quality.made is not None,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    request: Mapping[str, Any]
+    columns: tuple[ReportColumn, ...]
+    frames: Mapping[str, Any]
+    metrics: Mapping[str, ReportMetric]
+    failed: dict[str, str]  # name of a metric -> why it is missing
+
+    def tests(self, name: str) -> list[Any]:
+        """None but ours: Evidently would add its own of most metrics."""
+        from evidently.tests import gte
+
+        limit = self.request["thresholds"].get(name)
+        return [] if limit is None else [gte(limit)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,88 +115,113 @@ class _Snapshot:
         return [{"name": test.name, "status": test.status.value} for test in found]
 
 
-def _drifts(
-    frames: Mapping[str, Any], thresholds: Mapping[str, float], failed: list[dict[str, str]]
-) -> dict[str, Any]:
-    from evidently.metrics import ValueDrift
+def _describe(work: _Work, frame: Any) -> None:
+    """Add a column per descriptor, NaN where no text is kept.
+
+    Texts are redacted first: of the reference all words are known, and live traffic may be stored redacted.
+    """
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, descriptors
+
+    texts = frame["text"].dropna().map(lambda text: redacted(text[:TEXT_CHARACTERS]))
+    bare = pd.DataFrame({"text": texts.to_numpy(dtype=object)})
+    for column in work.columns:
+        if column.descriptor is None:
+            continue
+        frame[column.name] = np.nan
+        if texts.empty:
+            continue
+        try:
+            wanted = getattr(descriptors, column.descriptor)("text", alias=column.name)
+            made = Dataset.from_pandas(bare, DataDefinition(text_columns=["text"]), descriptors=[wanted])
+            frame.loc[texts.index, column.name] = made.as_dataframe()[column.name].to_numpy(np.float64)
+        except METRIC_ERRORS as problem:
+            work.failed[f"drift_{column.name}"] = _reason(problem)
+
+
+def _drifts(work: _Work) -> dict[str, Any]:
+    from evidently.metrics import MeanValue, ValueDrift
 
     kept = {}
-    for drift in COLUMNS:
-        before, now = (int(frames[name][drift.column].notna().sum()) for name in ("reference", "current"))
+    for name, metric in work.metrics.items():
+        if metric.column is None or name in work.failed:
+            continue
+        before, now = (
+            int(work.frames[window][metric.column].notna().sum()) for window in ("reference", "current")
+        )
         if min(before, now) < MIN_ROWS:
-            reason = f"{before} reference and {now} current values: not enough data."
-            failed.append({"name": drift.name, "reason": reason})
+            work.failed[name] = f"{before} reference and {now} current values: not enough data."
+        elif metric.kind == "drift":
+            limit = work.request["thresholds"].get(name, THRESHOLD)
+            kept[name] = ValueDrift(column=metric.column, method=metric.method, threshold=limit)
         else:
-            threshold = thresholds.get(drift.name, THRESHOLD)
-            kept[drift.name] = ValueDrift(column=drift.column, method=drift.method, threshold=threshold)
+            kept[name] = MeanValue(column=metric.column, tests=work.tests(name))
     return kept
 
 
-def _qualities(
-    frames: Mapping[str, Any], thresholds: Mapping[str, float], failed: list[dict[str, str]]
-) -> dict[str, Any]:
+def _qualities(work: _Work) -> dict[str, Any]:
     from evidently import metrics
-    from evidently.tests import gte
 
-    labelled = int(frames["labelled"]["truth"].notna().sum())
+    wanted = {name: metric.method for name, metric in work.metrics.items() if metric.kind == "quality"}
+    labelled = int(work.frames["labelled"]["truth"].notna().sum())
     if labelled < MIN_ROWS:
-        failed.append({"name": "quality", "reason": f"{labelled} labels: not enough data."})
+        work.failed.update(dict.fromkeys(wanted, f"{labelled} labels: not enough data."))
         return {}
-    limits = {name: [gte(thresholds[name])] if name in thresholds else [] for name in QUALITY}
-    return {name: getattr(metrics, kind)(tests=limits[name]) for name, kind in QUALITY.items()}
+    return {name: getattr(metrics, method)(tests=work.tests(name)) for name, method in wanted.items()}
 
 
-def _snapshot(
-    wanted: Mapping[str, Any], current: Any, reference: Any | None, *, failed: list[dict[str, str]]
-) -> _Snapshot:
+def _snapshot(work: _Work, wanted: Mapping[str, Any], kind: Snapshot) -> _Snapshot:
     """Run all at once; when that fails, each alone, and then those that work."""
     try:
-        return _run(wanted, current, reference)
+        return _run(work, wanted, kind)
     except METRIC_ERRORS:
         kept = {}
         for name, metric in wanted.items():
             try:
-                _run({name: metric}, current, reference)
+                _run(work, {name: metric}, kind)
             except METRIC_ERRORS as problem:
-                failed.append({"name": name, "reason": _reason(problem)})
+                work.failed[name] = _reason(problem)
             else:
                 kept[name] = metric
-        return _run(kept, current, reference)
+        return _run(work, kept, kind)
 
 
-def _run(wanted: Mapping[str, Any], current: Any, reference: Any | None) -> _Snapshot:
+def _run(work: _Work, wanted: Mapping[str, Any], kind: Snapshot) -> _Snapshot:
     from evidently import DataDefinition, Dataset, MulticlassClassification, Report
 
     if not wanted:
         return _Snapshot(())
-    quality = any(name in QUALITY for name in wanted)
+    used = {work.metrics[name].column for name in wanted}
+    truth = MulticlassClassification(target="truth", prediction_labels="label")
     definition = DataDefinition(
-        numerical_columns=[drift.column for drift in COLUMNS if drift.numeric and drift.name in wanted],
-        categorical_columns=["label", "truth"] if quality else ["label"],
-        classification=[MulticlassClassification(target="truth", prediction_labels="label")]
-        if quality
-        else None,
+        numerical_columns=[one.name for one in work.columns if one.numeric and one.name in used],
+        categorical_columns=["label"] if kind == "drift" else ["label", "truth"],
+        classification=None if kind == "drift" else [truth],
     )
-    before = None if reference is None else Dataset.from_pandas(reference, data_definition=definition)
-    report = Report(list(wanted.values()), include_tests=True)
-    return _Snapshot(
-        tuple(wanted), report.run(Dataset.from_pandas(current, data_definition=definition), before)
+    windows = ("current", "reference") if kind == "drift" else ("labelled",)
+    data = [Dataset.from_pandas(work.frames[name], data_definition=definition) for name in windows]
+    at = work.request["at"]
+    made = Report(list(wanted.values()), include_tests=True).run(
+        *data,
+        timestamp=None if at is None else datetime.fromtimestamp(at, UTC),
+        name=f"{work.request['version']} {kind}",
     )
+    return _Snapshot(tuple(wanted), made)
 
 
-def _metric(name: str, value: Any, thresholds: Mapping[str, float]) -> dict[str, Any]:
-    drift = next((column for column in COLUMNS if column.name == name), None)
-    threshold = thresholds.get(name, THRESHOLD if drift else None)
-    number = float(value) if np.isfinite(float(value)) else None
-    return {
-        "name": name,
-        "column": drift.column if drift else None,
-        "method": drift.method if drift else QUALITY[name],
-        "threshold": threshold,
-        "configured": name in thresholds,
-        "value": number,
-        "drifted": number is not None and threshold is not None and number < threshold,
-    }
+def _add_runs(work: _Work, snapshots: Sequence[_Snapshot]) -> None:
+    """One project a model; a workspace that cannot be written costs nothing but the runs."""
+    try:
+        from evidently.ui.workspace import Workspace
+
+        workspace = Workspace.create(work.request["workspace"])
+        known = workspace.search_project(work.request["model"])
+        project = known[0] if known else workspace.create_project(work.request["model"])
+        for snapshot in snapshots:
+            if snapshot.made is not None:
+                workspace.add_run(project.id, snapshot.made, include_data=False)
+    except METRIC_ERRORS as problem:
+        work.failed["workspace"] = _reason(problem)
 
 
 def _reason(problem: BaseException) -> str:
@@ -235,26 +251,6 @@ def register_tests() -> None:
         register_stattest(
             StatTest(name=name, display_name=display, allowed_feature_types=[kind]), default_impl=test
         )
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside and rename: a reader sees a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    write(beside)
-    beside.replace(path)
-
-
-def _peak_rss_mb() -> float:
-    """Largest resident set since this program began (Linux; elsewhere what it has now).
-
-    getrusage would count the parent that it was forked from.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) / 1024
-    return float(psutil.Process().memory_info().rss / 2**20)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
+from monitor.explain.texts import readable
+from monitor.retention import RUNS, prune
 from monitor.windows import Window
 
 
@@ -30,6 +33,8 @@ class ReportRequest:
     rows: int = 2000  # of each window at most, drawn with `seed`
     thresholds: Mapping[str, float] = field(default_factory=dict)  # name of a metric -> limit
     seed: int = 0
+    workspace: Path | None = None  # an Evidently workspace, to which the report is added as runs
+    budget_mb: float | None = None  # of the folder of `html`, and again of the workspace; None: no limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +83,16 @@ def run_report(request: ReportRequest, timeout_s: float = 120.0) -> ReportResult
                     "html": str(request.html),
                     "json": str(request.json),
                     "thresholds": dict(request.thresholds),
+                    "model": request.current.model,
+                    "version": request.current.version,
+                    "at": request.current.end_at,
+                    "workspace": str(request.workspace) if request.workspace else None,
                     "result": str(result),
                 }
             )
         )
         problem = _run_child(orders, timeout_s)
+        _keep_budget(request)
         if problem or not result.exists():
             reason = {"name": "report", "reason": problem or "The child wrote no result."}
             return ReportResult(failed=(reason,), seconds=time.monotonic() - began)
@@ -99,6 +109,13 @@ def run_report(request: ReportRequest, timeout_s: float = 120.0) -> ReportResult
         json=request.json,
         seconds=time.monotonic() - began,
     )
+
+
+def _keep_budget(request: ReportRequest) -> None:
+    if request.budget_mb is not None:
+        prune(request.html.parent, request.budget_mb)
+        if request.workspace is not None:
+            prune(request.workspace, request.budget_mb, RUNS)
 
 
 def _run_child(orders: Path, timeout_s: float) -> str | None:
@@ -143,5 +160,18 @@ def write_frame(window: Window, path: Path, *, rows: int, seed: int) -> None:
         "characters": pyarrow.array(window.characters[chosen], from_pandas=True),
         "tokens": pyarrow.array(window.tokens[chosen], from_pandas=True),
         "truth": pyarrow.array([window.truth[row] for row in chosen.tolist()], pyarrow.string()),
+        "text": pyarrow.array([readable(window.text[row]) for row in chosen.tolist()], pyarrow.string()),
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+def peak_rss_mb() -> float:
+    """Largest resident set since this program began (Linux; elsewhere what it has now).
+
+    getrusage would count the parent that it was forked from.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 1024
+    return float(psutil.Process().memory_info().rss / 2**20)

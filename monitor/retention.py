@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+RUNS = "*/snapshots/*.json"  # of an Evidently workspace, half a megabyte each
 _MB = 1024 * 1024
 
 
-def prune(folder: Path, budget_mb: float) -> int:
-    """Delete the oldest files of a folder until the rest fits; returns how many went."""
-    files = (
-        [(entry.stat(), entry) for entry in folder.iterdir() if entry.is_file()] if folder.is_dir() else []
-    )
+def prune(folder: Path, budget_mb: float, pattern: str = "*") -> int:
+    """Delete the oldest files of a folder that match, until the rest fits; returns how many went."""
+    files = [(entry.stat(), entry) for entry in folder.glob(pattern) if entry.is_file()]
     files.sort(key=lambda found: found[0].st_mtime)
     excess = sum(status.st_size for status, _ in files) - budget_mb * _MB
     gone = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -19,20 +20,24 @@ import structlog
 from sqlalchemy import Engine
 
 from exporter import registry
+from exporter.settings import Device
 from monitor import episodes, jobs
-from monitor.causes import settle
 from monitor.child import TrainingDied, run_trainer
-from monitor.compare import read_pairs
+from monitor.compare import compare
 from monitor.compose import Lesson, Pairing, compose, read_pairing, write_pairing
 from monitor.errors import MonitorError
 from monitor.jobs import Job
+from monitor.lease import kept
+from monitor.promotion import OvertakenError, act
+from monitor.records import Case
 from monitor.settings import ModelSettings, MonitorSettings
-from monitor.verdict import Intent, Verdict, judge
+from monitor.verdict import Intent, judge
 from trainer.artifact import open_version
 from trainer.errors import TrainerError, VersionRefusedError
+from trainer.known import write_known
 from trainer.rows import write_holdout, write_snapshot
 from trainer.settings import TrainerSettings
-from trainer.train import write_request
+from trainer.train import Parent, write_request
 
 _log = structlog.get_logger("trueup.retrain")
 Watch = Callable[[dict[str, Any]], None]
@@ -52,15 +57,6 @@ class StoppedError(MonitorError):
         super().__init__(f"The monitor stops; job {job} goes back to the queue.")
 
 
-class OvertakenError(MonitorError):
-    """The champion changed while the job ran."""
-
-    def __init__(self, model: str, parent: str) -> None:
-        super().__init__(
-            f"{parent} is no longer the champion of {model!r}: the verdict says nothing about the new one."
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
     """Where and how one process runs jobs."""
@@ -71,6 +67,7 @@ class Workshop:
     monitor: MonitorSettings
     trainer: TrainerSettings
     threads: int = 2  # of the replay that registers a version
+    device: Device = "cpu"  # of the same
     stop: Event | None = None  # the process is asked to end
     watch: Watch | None = None  # sees each progress line, for a terminal
     now: float | None = None  # of a backtest; otherwise this machine's clock
@@ -115,7 +112,10 @@ def _candidate(shop: Workshop, job: Job) -> tuple[str, Pairing]:
     pairing = read_pairing(folder / "pairing.json")
     _beat(shop, job, {"stage": "register", "done": 0, "total": 1})
     # Registering a version twice gives the same name: a crash right here costs nothing.
-    version = registry.register(shop.db, shop.home, folder / "version", threads=shop.threads, now=_now(shop))
+    with _kept(shop, job):
+        version = registry.register(
+            shop.db, shop.home, folder / "version", threads=shop.threads, device=shop.device, now=_now(shop)
+        )
     with shop.db.begin() as connection:
         jobs.record_candidate(
             connection,
@@ -142,7 +142,8 @@ def _train(shop: Workshop, job: Job) -> Path:
     if parent is None or parent != job.base_version:
         raise OvertakenError(job.model, str(job.base_version))
     _beat(shop, job, {"stage": "rows", "done": 0, "total": 1})
-    lesson = compose(shop.db, shop.home, job.model, parent, shop.settings, since_seq=_onset(shop.db, job))
+    with _kept(shop, job):
+        lesson = compose(shop.db, shop.home, job.model, parent, shop.settings, since_seq=_onset(shop.db, job))
     folder = shop.home / "jobs" / str(job.id) / str(job.attempt)
     folder.mkdir(parents=True, exist_ok=True)
     request = _request(shop, lesson, folder)
@@ -168,10 +169,19 @@ def _request(shop: Workshop, lesson: Lesson, folder: Path) -> Path:
         train=snapshot,
         holdout=folder / "holdout.parquet",
         sha256=digest,
-        parent=lesson.pairing.parent,
+        parent=_parent(shop, lesson, folder),
         cache=shop.trainer.cache,
     )
     return path
+
+
+def _parent(shop: Workshop, lesson: Lesson, folder: Path) -> Parent:
+    """The champion, and what its encoder has already said of the labelled texts."""
+    model, name = lesson.spec.model.name, lesson.pairing.parent
+    write_known(lesson.known, folder / "known.parquet")
+    return Parent(
+        name=name, folder=registry.version_path(shop.db, model, name), known=folder / "known.parquet"
+    )
 
 
 def _beat(shop: Workshop, job: Job, line: dict[str, Any] | None) -> None:
@@ -182,6 +192,11 @@ def _beat(shop: Workshop, job: Job, line: dict[str, Any] | None) -> None:
         raise StoppedError(job.id)
     if jobs.heartbeat(shop.db, job, lease_s=shop.monitor.job_lease_s, progress=line):
         raise CancelledError(job.id)
+
+
+def _kept(shop: Workshop, job: Job) -> AbstractContextManager[None]:
+    """Renew the lease beside work that says nothing itself."""
+    return kept(lambda: _beat(shop, job, None), every_s=shop.monitor.job_lease_s / 4)
 
 
 def _onset(db: Engine, job: Job) -> int:
@@ -196,49 +211,24 @@ def _onset(db: Engine, job: Job) -> int:
 def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[str, Any]:
     _beat(shop, job, None)
     intent: Intent = "drift" if job.episode_id is not None else "refresh"
-    recent, base = read_pairs(shop.db, job.model, version, pairing)
-    verdict = judge(intent, recent=recent, base=base, margin=shop.settings.margin)
-    if verdict.promote:
-        try:
-            _promote(shop, job, version, pairing, verdict)
-        except OvertakenError as overtaken:
-            reasons = (*verdict.reasons, str(overtaken))
-            verdict = Verdict(promote=False, reasons=reasons, numbers=verdict.numbers)
-    if not verdict.promote:
-        with shop.db.begin() as connection:
-            jobs.finish(connection, job, verdict=_json(verdict, pairing), now=shop.now)
-            registry.reject(shop.db, job.model, version, connection=connection)
+    with _kept(shop, job):
+        comparison = compare(shop.db, shop.home, job.model, version, pairing, threads=shop.threads)
+    _beat(shop, job, None)
+    case = Case(
+        job=job,
+        version=version,
+        parent=pairing.parent,
+        intent=intent,
+        comparison=comparison,
+        verdict=judge(intent, comparison, margin=shop.settings.margin),
+        settings=shop.settings,
+        labels_used=pairing.labels_used,
+        at=_now(shop),
+    )
+    outcome = act(shop.db, case, now=shop.now)
     shutil.rmtree(shop.home / "jobs" / str(job.id), ignore_errors=True)
-    _log.info("verdict", job=job.id, model=job.model, version=version, promote=verdict.promote)
-    return _json(verdict, pairing)
-
-
-def _promote(shop: Workshop, job: Job, version: str, pairing: Pairing, verdict: Verdict) -> None:
-    """End the job, switch the champion, resolve its episodes and end its pager: all of it or nothing."""
-    now = _now(shop)
-    with shop.db.begin() as connection:
-        jobs.finish(connection, job, verdict=_json(verdict, pairing), now=shop.now)
-        switched = registry.promote(
-            shop.db,
-            job.model,
-            version,
-            expected=pairing.parent,
-            reason=f"job {job.id}: " + " ".join(verdict.reasons),
-            actor="monitor",
-            connection=connection,
-        )
-        if not switched:
-            raise OvertakenError(job.model, pairing.parent)
-        settle(connection, job.model, reason=f"{version} was proven and promoted", now=now)
-
-
-def _json(verdict: Verdict, pairing: Pairing) -> dict[str, Any]:
-    return {
-        "promote": verdict.promote,
-        "reasons": list(verdict.reasons),
-        "numbers": verdict.numbers,
-        "labels_used": pairing.labels_used,
-    }
+    _log.info("verdict", job=job.id, model=job.model, version=version, promote=outcome["promote"])
+    return outcome
 
 
 def _now(shop: Workshop) -> float:

@@ -1,36 +1,24 @@
-"""Due times as rows: the leader inserts every one since the last, workers claim them; APScheduler only ticks.
+"""Due times as rows: the leader inserts every one since the last, workers claim them.
 
-A job store of APScheduler is not used: shared by processes it fires twice, and it holds pickles.
+Whoever polls looks first and takes the write lock only where there is something to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apscheduler.schedulers.background import BackgroundScheduler
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Double,
-    Engine,
-    Integer,
-    and_,
-    func,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select, tuple_, update
 
 from exporter.database import NOW, clock, upsert
 from monitor.cron import Rule
 from monitor.errors import MonitorError
-from monitor.lease import LEADER, leads
+from monitor.lease import LEADER, brief, hold, work_expired
 from monitor.tables import due_slots
 
 _LATE_S = 300.0  # slots missed for longer than this collapse to the newest
+_MAX_ATTEMPTS = 10  # a slot that kills whoever works on it must not hold up all the others
 
 
 class SlotLost(MonitorError):
@@ -49,34 +37,22 @@ class Slot:
     attempt: int
 
 
-def start_clock(tick: Callable[[], None], *, every_s: float) -> BackgroundScheduler:
-    """Call `tick` in a thread every `every_s` seconds until the returned scheduler is shut down."""
-    scheduler = BackgroundScheduler(timezone="UTC")
-    scheduler.add_job(
-        tick, "interval", seconds=every_s, max_instances=1, coalesce=True, misfire_grace_time=None
-    )
-    scheduler.start()
-    return scheduler
-
-
 def tick(
     db: Engine, schedules: Mapping[str, Rule], *, holder: str, epoch: int, late_s: float = _LATE_S
 ) -> int:
     """Insert what became due on the database's clock since each schedule's last slot; returns how many rows.
 
-    Nothing is inserted once the reign (holder, epoch) has ended: the condition is in the statement itself.
+    Nothing is inserted once the reign (holder, epoch) has ended.
     """
-    inserted = 0
-    with db.begin() as connection:
-        now = clock(connection)
-        last = _last(connection, list(schedules))
-        for schedule, rule in schedules.items():
-            if schedule not in last:  # the first sight of a schedule starts it; nothing was due before
-                inserted += _insert(connection, schedule, now, "done", holder, epoch)
-                continue
-            for due in missed(rule, last[schedule], now, late_s):
-                inserted += _insert(connection, schedule, due, "queued", holder, epoch)
-    return inserted
+    owed = _owed(db, schedules, late_s)
+    if not owed:
+        return 0
+    rows = [one | {"attempt": 0, "epoch": epoch} for one in owed]
+    with brief(db) as connection:
+        if not hold(connection, LEADER, holder, epoch):
+            return 0
+        statement = upsert(due_slots, connection.dialect.name).on_conflict_do_nothing()
+        return len(connection.execute(statement.returning(due_slots.c.due_at), rows).all())
 
 
 def missed(rule: Rule, after: float, now: float, late_s: float = _LATE_S) -> list[float]:
@@ -96,13 +72,16 @@ def missed(rule: Rule, after: float, now: float, late_s: float = _LATE_S) -> lis
 
 
 def claim_slot(db: Engine, worker: str, *, lease_s: float) -> Slot | None:
-    """Take the oldest slot that waits or whose worker died."""
-    waiting = or_(
-        due_slots.c.state == "queued", and_(due_slots.c.state == "running", due_slots.c.lease_until < NOW)
-    )
-    with db.begin() as connection:
-        oldest = select(due_slots.c.schedule, due_slots.c.due_at).where(waiting)
-        oldest = oldest.order_by(due_slots.c.due_at, due_slots.c.schedule).limit(1)
+    """Take the oldest slot that waits or whose worker died; one that too many died of ends as failed."""
+    abandoned = and_(due_slots.c.state == "running", work_expired(due_slots.c.lease_until, lease_s))
+    oldest = select(due_slots.c.schedule, due_slots.c.due_at)
+    oldest = oldest.where(or_(due_slots.c.state == "queued", abandoned))
+    oldest = oldest.order_by(due_slots.c.due_at, due_slots.c.schedule).limit(1)
+    with db.connect() as connection:
+        if connection.execute(oldest).first() is None:
+            return None
+    with brief(db) as connection:
+        _end_fatal(connection, abandoned)
         found = connection.execute(oldest.with_for_update(skip_locked=True)).first()
         if found is None:
             return None
@@ -112,14 +91,18 @@ def claim_slot(db: Engine, worker: str, *, lease_s: float) -> Slot | None:
             .values(
                 state="running", attempt=due_slots.c.attempt + 1, worker=worker, lease_until=NOW + lease_s
             )
-            .returning(due_slots.c.schedule, due_slots.c.due_at, due_slots.c.attempt)
+            .returning(due_slots.c.attempt)
         )
-        return Slot(**connection.execute(statement).mappings().one())
+        return Slot(
+            schedule=found.schedule,
+            due_at=found.due_at,
+            attempt=connection.execute(statement).scalar_one(),
+        )
 
 
 def keep_slot(db: Engine, slot: Slot, *, lease_s: float) -> None:
     """Renew the lease of a slot in work; SlotLost when another worker has it."""
-    with db.begin() as connection:
+    with brief(db) as connection:
         _write(connection, slot, lease_until=NOW + lease_s)
 
 
@@ -129,22 +112,39 @@ def finish_slot(connection: Connection, slot: Slot, *, error: str | None = None)
     _write(connection, slot, state=state, error=error, lease_until=None)
 
 
-def _insert(connection: Connection, schedule: str, due_at: float, state: str, holder: str, epoch: int) -> int:
-    values = (literal(schedule), literal(due_at, Double), literal(state), literal(0), literal(epoch, Integer))
-    row = select(*values).where(leads(LEADER, holder, epoch))
-    columns = ["schedule", "due_at", "state", "attempt", "epoch"]
-    statement = upsert(due_slots, connection.dialect.name).from_select(columns, row)
-    inserted = statement.on_conflict_do_nothing().returning(due_slots.c.due_at)
-    return len(connection.execute(inserted).all())
+def _owed(db: Engine, schedules: Mapping[str, Rule], late_s: float) -> list[dict[str, Any]]:
+    """The slots that are not there yet; the first sight of a schedule starts it, nothing was due before."""
+    with db.connect() as connection:
+        now = clock(connection)
+        last = _last(connection, list(schedules), now)
+    owed = []
+    for schedule, rule in schedules.items():
+        if schedule not in last:
+            owed.append({"schedule": schedule, "due_at": now, "state": "done"})
+            continue
+        due = missed(rule, last[schedule], now, late_s)
+        owed += [{"schedule": schedule, "due_at": at, "state": "queued"} for at in due]
+    return owed
 
 
-def _last(connection: Connection, schedules: list[str]) -> dict[str, float]:
+def _last(connection: Connection, schedules: list[str], now: float) -> dict[str, float]:
+    """The newest slot of each schedule up to now: later ones were inserted before the clock was set back."""
     statement = (
         select(due_slots.c.schedule, func.max(due_slots.c.due_at))
-        .where(due_slots.c.schedule.in_(schedules))
+        .where(due_slots.c.schedule.in_(schedules), due_slots.c.due_at <= now)
         .group_by(due_slots.c.schedule)
     )
     return {schedule: due_at for schedule, due_at in connection.execute(statement)}
+
+
+def _end_fatal(connection: Connection, abandoned: ColumnElement[bool]) -> None:
+    fatal = select(due_slots.c.schedule, due_slots.c.due_at)
+    fatal = fatal.where(abandoned, due_slots.c.attempt >= _MAX_ATTEMPTS).with_for_update(skip_locked=True)
+    connection.execute(
+        update(due_slots)
+        .where(tuple_(due_slots.c.schedule, due_slots.c.due_at).in_(fatal))
+        .values(state="failed", error=f"{_MAX_ATTEMPTS} workers died of it", lease_until=None)
+    )
 
 
 def _write(connection: Connection, slot: Slot, **values: Any) -> None:

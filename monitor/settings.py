@@ -6,8 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from exporter.settings import Mode
+from monitor.report_metrics import known_thresholds
+
+_HOUR_S = 3600.0
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -29,17 +33,10 @@ def seconds(duration: str | float) -> float:
 
 
 Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0)]
+Thresholds = Annotated[dict[str, float], AfterValidator(known_thresholds)]
 
 
-Threshold = Literal[
-    "accuracy",
-    "macro_f1",
-    "drift_similarity",
-    "drift_confidence",
-    "drift_label",
-    "drift_characters",
-    "drift_tokens",
-]
+Season = Literal["none", "hour-of-day", "hour-of-week"]
 
 
 class MonitorSettings(BaseModel):
@@ -51,16 +48,19 @@ class MonitorSettings(BaseModel):
     port: int = Field(default=8001, ge=0, le=65535)
     check: str = "*/5 * * * *"  # 5-field cron, or "every 30s"; "" never
     retrain: str = "0 3 * * 0"
+    clean: str = "30 4 * * *"  # what follows is thrown away then
+    keep_slots: Seconds = Field(default=2_592_000.0, gt=0)  # due times that were worked, 30 days
+    keep_candidates: Seconds = Field(default=7_776_000.0, gt=0)  # of failed jobs, and their files: 90 days
     time_zone: str = "UTC"
     lease_s: Seconds = Field(default=3.0, gt=0)  # the leader's; a takeover lasts about as long
     job_lease_s: Seconds = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
     evidently: bool = True
-    report_every: Seconds = (
-        60.0  # between Evidently reports of a model that no threshold needs; a new page has one
-    )
+    # Between what takes longer than a check: report, explanation, accuracy's interval. A new page has them.
+    report_every: Seconds = 60.0
     evidently_rows: int = Field(default=2000, ge=1)
-    report_budget_mb: float = Field(default=200.0, gt=0)
+    evidently_workspace: Path | None = None  # below `home`; every report also becomes a run in it
+    report_budget_mb: float = Field(default=200.0, gt=0)  # of the reports, and again of the workspace
     notify: tuple[str, ...] = ("log",)  # channel URLs
 
 
@@ -71,9 +71,15 @@ class ModelSettings(BaseModel):
 
     spec: Path | None = None
     window: int = Field(default=500, ge=1)  # rows that one check judges
+    period: Seconds | None = None  # judge whole hours such as "1h" or "1d" instead of `window` rows
+    rolling: int = Field(default=1, ge=1)  # windows that effect and p-value look back on; bets never do
+    season: Season = "none"  # compare like hours; the first day or week of traffic becomes the reference
     min_window: int = Field(default=30, ge=1)  # fewer rows than this are never evidence
     false_pages_per_year: float = Field(default=0.02, gt=0, le=1)
     min_labels: int = Field(default=200, ge=1)  # labels since the drift began, before a retrain may start
+    label_growth: float = Field(default=0.5, gt=0, le=100)  # so much larger before a loss is answered again
+    new_labels: int | None = Field(default=None, ge=1)  # so many new labels retrain by themselves
+    recover: bool = True  # a loss asks for retrains until it is proven won back
     cooldown: Seconds = 3600.0  # between retrains
     retrains_per_day: int = Field(default=4, ge=0)
     max_rejected: int = Field(
@@ -85,6 +91,23 @@ class ModelSettings(BaseModel):
     )  # of recent labels, kept out of training for the verdict
     reference_rows: int = Field(default=1000, ge=1)
     margin: float = Field(default=0.03, gt=0, lt=1)
+    rollout: tuple[Mode, ...] = ()  # "shadow", "canary": stages between a good verdict and the champion
+    canary_share: float = Field(default=0.1, gt=0, le=1)  # of the keys that a canary answers
+    trial: Seconds = 7 * 86400.0  # a stage that has not proven the challenger by then rejects it
     retrain_rung: Literal["same", "head", "adapter"] = "same"
     replay_rows: int | None = Field(default=None, ge=1)
-    thresholds: dict[Threshold, float] = Field(default_factory=dict)  # Evidently metric -> lower limit
+    thresholds: Thresholds = Field(default_factory=dict)  # Evidently metric -> lower limit
+
+    @field_validator("rollout")
+    @classmethod
+    def _in_order(cls, rollout: tuple[Mode, ...]) -> tuple[Mode, ...]:
+        if rollout not in ((), ("shadow",), ("canary",), ("shadow", "canary")):
+            raise ValueError('rollout is ["shadow"], ["canary"], ["shadow", "canary"] or []')
+        return rollout
+
+    @field_validator("period")
+    @classmethod
+    def _whole_hours(cls, period: float | None) -> float | None:
+        if period is not None and (period < _HOUR_S or period % _HOUR_S):
+            raise ValueError('period must be whole hours, such as "1h" or "1d": rows are counted by the hour')
+        return period

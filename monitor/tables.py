@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 
@@ -48,6 +49,7 @@ checks = Table(
     Column("evidently", JSON),  # {"metrics": […], "tests": […], "failed": […]}
     Column("report", Text),  # file name of the HTML report, below <home>/reports
     Column("at", Double, nullable=False),
+    Column("quality", JSON),  # quality.Quality of the recent rows, of a call's newest check only
     Index(None, "model", "id"),
 )
 
@@ -92,6 +94,19 @@ pagers = Table(
         postgresql_where=text("ended_at is null"),
         sqlite_where=text("ended_at is null"),
     ),
+)
+
+# The first complete season of a version's traffic, counted by stratum: the reference of a seasonal pager.
+seasons = Table(
+    "seasons",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("season", Text, primary_key=True),  # settings.Season
+    Column("last_seq", BigInteger, nullable=False),  # the last prediction in it; bets begin after it
+    Column("sketch", Text, nullable=False),  # name of the sketch that has these cells
+    Column("strata", JSON, nullable=False),  # {stratum: rows in each cell of the sketch}
+    Column("frozen_at", Double, nullable=False),
 )
 
 episodes = Table(
@@ -171,4 +186,63 @@ leases = Table(
     Column("holder", Text, nullable=False),
     Column("epoch", Integer, nullable=False),  # grows with each new holder: the fencing number
     Column("expires_at", Double, nullable=False),
+)
+
+# One record a verdict, promotion or refusal; each holds the hash of the one before of its model.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),  # the challenger
+    Column("parent", Text, nullable=False),  # the champion
+    Column("job", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("record", JSON, nullable=False),  # all that the verdict rests on: see monitor/records.py
+    Column("previous_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),  # sha256 of previous_hash and the record
+    UniqueConstraint("model", "previous_hash"),  # a chain never forks
+)
+
+# Rows drawn for labelling: their probabilities make the accuracy of all rows estimable without bias.
+label_requests = Table(
+    "label_requests",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("strategy", Text, nullable=False),  # "uniform", "uncertain", "drift"
+    Column("probability", Double, nullable=False),  # with which the draw took this row, in (0, 1]
+    Column("draw", Text, nullable=False),  # one name for the rows of one draw
+    Column("first_seq", BigInteger, nullable=False),  # predictions.seq of the rows drawn from, inclusive
+    Column("last_seq", BigInteger, nullable=False),
+    Column("rate", Double, nullable=False),  # rows drawn by rows drawn from
+    Column("at", Double, nullable=False),
+    Index(None, "model", "version", "at"),
+)
+
+# What moved in the rows of a check, and what that resembles: explain.Explanation.
+explanations = Table(
+    "explanations",
+    metadata,
+    Column("check_id", Serial, ForeignKey("checks.id"), primary_key=True, autoincrement=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("at", Double, nullable=False),
+    Index(None, "model", "check_id"),
+)
+
+# The metrics of a check's Evidently report, by the names of report_metrics.METRICS; those that failed, too.
+report_metrics = Table(
+    "report_metrics",
+    metadata,
+    Column("check_id", Serial, ForeignKey("checks.id"), primary_key=True, autoincrement=False),
+    Column("metric", Text, primary_key=True),
+    Column("column", Text),  # None: of the whole window
+    Column("method", Text),
+    Column("value", Double),
+    Column("threshold", Double),
+    Column("drifted", Boolean, nullable=False),
+    Column("failed", Text),  # why there is no value
 )

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from exporter import registry
+from exporter.settings import Device
 from monitor.child import run_trainer
 from trainer.artifact import Manifest, open_version
 from trainer.rows import write_holdout, write_snapshot
@@ -32,6 +33,7 @@ def train_version(
     *,
     trainer: TrainerSettings,
     progress: Progress,
+    device: Device = "cpu",
     now: float | None = None,
 ) -> tuple[str, Manifest]:
     """Train what `spec` says and register it; returns its name and manifest.
@@ -64,7 +66,12 @@ def train_version(
         progress({"stage": "register", "done": 0, "total": 1})
         manifest = open_version(made).manifest
         version = registry.register(
-            db, home, made, threads=trainer.threads, now=time.time() if now is None else now
+            db,
+            home,
+            made,
+            threads=trainer.threads,
+            now=time.time() if now is None else now,
+            device=device,
         )
         progress({"stage": "register", "done": 1, "total": 1})
         return version, manifest

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
@@ -20,7 +16,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from monitor.story import ModelStory, stories
+from monitor.explain.page import SUFFIX
+from monitor.explain.store import newest_explanations
+from monitor.instruments import StatusMetrics
+from monitor.story import stories
 from monitor.tables import checks
 
 # A report is Evidently's HTML with its own scripts and with users' text in it: it may not act as our page.
@@ -28,6 +27,7 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob: data:; "
     "style-src 'unsafe-inline' data:; img-src data: blob:; font-src data:; worker-src blob:"
 )
+PARTS = {"quality": ".quality.html", "explanation": SUFFIX}
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'none'"
 )
@@ -39,16 +39,20 @@ def status_app(db: Engine, home: Path, *, hosts: list[str]) -> Starlette:
     templates = Environment(loader=PackageLoader("monitor"), autoescape=True, undefined=StrictUndefined)
     templates.filters["moment"] = _moment
     templates.filters["number"] = _number
-    metrics = CollectorRegistry()
-    metrics.register(StatusCollector(db))
+    metrics = StatusMetrics(db, home)
 
     def page(_: Request) -> Response:
-        html = templates.get_template("status.html").render(stories=stories(db), now=time.time())
+        html = templates.get_template("status.html").render(
+            stories=stories(db), explanations=newest_explanations(db), now=time.time()
+        )
         return HTMLResponse(html, headers=HEADERS | {"Content-Security-Policy": PAGE_POLICY})
 
     def report(request: Request) -> Response:
         name = _report_name(db, request.path_params["check"])
         path = home / "reports" / name if name else None
+        part = request.path_params.get("part")
+        if path is not None and part is not None:
+            path = path.with_suffix(PARTS.get(part, ".none"))
         if path is None or not path.is_file():
             return _problem(
                 404, "There is no report of this check; old ones are removed to keep the size budget."
@@ -67,47 +71,16 @@ def status_app(db: Engine, home: Path, *, hosts: list[str]) -> Starlette:
         routes=[
             Route("/", page),
             Route("/reports/{check:int}", report),
+            Route("/reports/{check:int}/{part}", report),
             Route("/healthz", lambda _: PlainTextResponse("ok\n")),
             Route("/readyz", ready),
             Route(
                 "/metrics",
-                lambda _: Response(generate_latest(metrics), media_type="text/plain; version=0.0.4"),
+                lambda _: Response(metrics.text(), media_type="text/plain; version=0.0.4"),
             ),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
     )
-
-
-Reading = Callable[[ModelStory], float | None]
-GAUGES: tuple[tuple[str, str, Reading], ...] = (
-    ("trueup_evidence_powers", "Pager's e-value in powers of ten.", lambda one: _first(one, "powers")),
-    ("trueup_page_line_powers", "The page line in powers of ten.", lambda one: _first(one, "line")),
-    ("trueup_accuracy", "Share of right answers, newest labels.", lambda one: one.accuracy),
-    ("trueup_alerting", "1 while an episode fires.", lambda one: float(one.state == "alert")),
-    ("trueup_last_check_seconds", "When the newest check ran, UTC.", lambda one: _first(one, "at")),
-    ("trueup_jobs_active", "Retrains queued or running.", lambda one: float(one.active_jobs)),
-)
-
-
-class StatusCollector:
-    """Prometheus gauges read from the newest checks at each scrape."""
-
-    def __init__(self, db: Engine) -> None:
-        self._db = db
-
-    def collect(self) -> Iterator[Metric]:
-        told = stories(self._db)
-        for name, help_text, reading in GAUGES:
-            family = GaugeMetricFamily(name, help_text, labels=["model", "version"])
-            for one in told:
-                value = reading(one)
-                if value is not None:
-                    family.add_metric([one.name, one.champion or ""], value)
-            yield family
-
-
-def _first(one: ModelStory, column: str) -> float | None:
-    return next((check[column] for check in one.checks if check[column] is not None), None)
 
 
 def _report_name(db: Engine, check: int) -> str | None:

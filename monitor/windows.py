@@ -1,7 +1,6 @@
-"""Windows: rows of the database as arrays, the form in which detectors read them.
+"""Windows: rows of the database as arrays, for reports and whoever needs the rows themselves.
 
-A check reads each prediction and each label once, in the order of their `seq`; the pager's arithmetic needs
-that.
+Detectors read counted rows instead (monitor/tallies.py).
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Engine, Row, Select, func, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select
 
-from exporter.tables import labels, predictions, reference, versions
+from exporter.blocks import ROWS as BLOCK_ROWS
+from exporter.tables import blocks, labels, predictions, reference, versions
 from monitor.errors import NoReferenceError, UnknownModelVersionError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -76,6 +76,27 @@ def read_window(db: Engine, model: str, version: str, *, after_seq: int, rows: i
     """Return the oldest `rows` predictions after `after_seq`, or None when there are fewer."""
     found = _read(db, _answered(model, version).where(predictions.c.seq > after_seq).limit(rows))
     return _window(db, model, version, found) if len(found) == rows > 0 else None
+
+
+def read_sample(
+    db: Engine, model: str, version: str, *, first_seq: int, last_seq: int, rows: int, seed: int
+) -> Window:
+    """Predictions from `first_seq` to `last_seq`: all, or those of `rows` / 100 blocks drawn by `seed`."""
+    inside: ColumnElement[bool] = predictions.c.seq.between(first_seq, last_seq)
+    query = select(blocks.c.first_seq, blocks.c.last_seq).where(
+        blocks.c.model == model,
+        blocks.c.version == version,
+        blocks.c.last_seq >= first_seq,
+        blocks.c.first_seq <= last_seq,
+    )
+    with db.connect() as connection:
+        spans = connection.execute(query.order_by(blocks.c.first_seq)).all()
+    wanted = max(1, rows // BLOCK_ROWS)
+    if len(spans) > wanted:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(spans), wanted, replace=False))
+        drawn = [predictions.c.seq.between(*spans[number]) for number in chosen]
+        inside = and_(inside, or_(*drawn))
+    return _window(db, model, version, _read(db, _answered(model, version).where(inside)))
 
 
 def read_labelled(

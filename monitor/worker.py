@@ -16,12 +16,14 @@ import structlog
 from sqlalchemy import Engine
 
 from exporter import registry
-from exporter.settings import ExporterSettings
-from monitor import episodes, jobs, lease, schedule
+from exporter.settings import Device, ExporterSettings
+from monitor import episodes, jobs, lease, rollout, schedule
 from monitor.asking import ask_retrain, database_now
 from monitor.channels import check_urls
 from monitor.check import run_check
+from monitor.clock import start_clock
 from monitor.cron import Rule, parse
+from monitor.housekeeping import clean
 from monitor.jobs import Job, JobLost
 from monitor.retrain import Workshop, run_job
 from monitor.schedule import Slot, SlotLost
@@ -45,26 +47,39 @@ def run_monitor(
 ) -> None:
     """Run until `stop`; a retrain in work is then given back. Raises BadSchedule, UnknownChannel."""
     check_monitor(monitor)
-    worker = Worker(
-        db=db, home=home, monitor=monitor, models=models, trainer=trainer, threads=exporter.threads, stop=stop
+    run(
+        Worker(
+            db=db,
+            home=home,
+            monitor=monitor,
+            models=models,
+            trainer=trainer,
+            threads=exporter.threads,
+            device=exporter.device,
+            stop=stop,
+        )
     )
-    clock = schedule.start_clock(worker.tick, every_s=min(0.5, monitor.lease_s / 6))
-    retrains = Thread(target=worker.loop, args=("jobs", worker.work_job), name="retrains")
-    retrains.start()
-    try:
-        worker.loop("slots", worker.work_slot)
-    finally:
-        stop.set()
-        retrains.join()
-        clock.shutdown()
-        lease.release(db, lease.LEADER, worker.holder)
 
 
 def check_monitor(monitor: MonitorSettings) -> None:
     """Raise BadSchedule or UnknownChannel for settings with which no monitor could run."""
     check_urls(monitor.notify)
-    for text in filter(None, (monitor.check, monitor.retrain)):
+    for text in filter(None, (monitor.check, monitor.retrain, monitor.clean)):
         parse(text, monitor.time_zone)
+
+
+def run(worker: Worker) -> None:
+    """Lead or stand by, and work, until the worker's `stop`; then let go of the job and of the lease."""
+    ticking = start_clock(worker.tick, worker.tell, every_s=min(0.5, worker.monitor.lease_s / 6))
+    retrains = Thread(target=worker.loop, args=("jobs", worker.work_job), name="retrains")
+    retrains.start()
+    try:
+        worker.loop("slots", worker.work_slot)
+    finally:
+        worker.stop.set()
+        retrains.join()
+        ticking.shutdown()
+        lease.release(worker.db, lease.LEADER, worker.holder)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,39 +92,37 @@ class Worker:
     models: Callable[[str], ModelSettings]
     trainer: TrainerSettings
     threads: int = 2  # of the replay that registers a version
+    device: Device = "cpu"  # of the same
     stop: Event = field(default_factory=Event)
     holder: str = field(default_factory=lease.new_holder)
     epoch: int | None = None
     renewed: float = float("-inf")  # on the monotonic clock
 
     def lead(self) -> None:
-        """Renew or take the lease; as leader insert due slots and tell people of changes."""
+        """Renew or take the lease; as leader insert due slots."""
         if time.monotonic() - self.renewed >= self.monitor.lease_s / 3:
             asked = time.monotonic()
             self.epoch = lease.acquire(self.db, lease.LEADER, self.holder, lease_s=self.monitor.lease_s)
             self.renewed = asked
-        if self.epoch is None:
-            return
-        schedule.tick(self.db, self.rules(), holder=self.holder, epoch=self.epoch)
-        episodes.tell(self.db, self.monitor.notify, now=database_now(self.db))
+        if self.epoch is not None:
+            schedule.tick(self.db, self.rules(), holder=self.holder, epoch=self.epoch)
 
     def rules(self) -> dict[str, Rule]:
-        """The schedules of every registered model."""
+        """The schedules of every registered model, and the one that they share."""
         kinds = {"check": self.monitor.check, "retrain": self.monitor.retrain}
-        return {
-            f"{kind}:{model}": parse(text, self.monitor.time_zone)
-            for model in registry.models(self.db)
-            for kind, text in kinds.items()
-            if text
+        named = {
+            f"{kind}:{model}": text for model in registry.models(self.db) for kind, text in kinds.items()
         }
+        named["clean"] = self.monitor.clean
+        return {name: parse(text, self.monitor.time_zone) for name, text in named.items() if text}
 
     def work_slot(self) -> bool:
         """Do one due slot; returns whether there was one."""
         slot = schedule.claim_slot(self.db, self.holder, lease_s=self.monitor.job_lease_s)
         if slot is None:
             return False
-        error = self._guard("slot", f"{slot.schedule}@{slot.due_at:.0f}", lambda: self._do(slot))
-        with self.db.begin() as connection:
+        error = self._guard("slot", f"{slot.schedule}@{slot.due_at:.0f}", lambda: self._keep_and_do(slot))
+        with lease.brief(self.db) as connection:
             schedule.finish_slot(connection, slot, error=error)
         return True
 
@@ -133,14 +146,26 @@ class Worker:
             monitor=self.monitor,
             trainer=self.trainer,
             threads=self.threads,
+            device=self.device,
             stop=self.stop,
         )
 
+    def _keep_and_do(self, slot: Slot) -> None:
+        lease_s = self.monitor.job_lease_s
+        with lease.kept(lambda: schedule.keep_slot(self.db, slot, lease_s=lease_s), every_s=lease_s / 4):
+            self._do(slot)
+
     def _do(self, slot: Slot) -> None:
         kind, _, model = slot.schedule.partition(":")
+        if kind == "clean":
+            clean(self.db, self.home, self.monitor, now=database_now(self.db))
+            return
         settings = self.models(model)
         if kind == "check":
-            run_check(self.db, self.home, model, settings, self.monitor)
+            try:
+                run_check(self.db, self.home, model, settings, self.monitor)
+            finally:  # a harmful canary must be judged whatever else fails
+                rollout.advance(self.db, model, settings, now=database_now(self.db))
         elif registry.champion(self.db, model) is not None:
             key = f"{slot.schedule}@{slot.due_at:.0f}"
             ask_retrain(self.db, model, settings, self.monitor, asked="schedule", key=key)
@@ -157,6 +182,18 @@ class Worker:
     def tick(self) -> None:
         """What the clock calls."""
         self._guard("loop", "lead", self.lead)
+
+    def tell(self) -> None:
+        """What the clock calls beside it, so that a slow channel cannot cost the lease."""
+        self._guard("loop", "tell", self._tell)
+
+    def _tell(self) -> None:
+        if self.epoch is None:
+            return
+        with self.db.connect() as connection:  # one that was stopped for long still thinks that it leads
+            leads = lease.holds(connection, lease.LEADER, self.holder, self.epoch)
+        if leads:
+            episodes.tell(self.db, self.monitor.notify, now=database_now(self.db))
 
     def _guard(self, what: str, id_: object, act: Callable[[], object]) -> str | None:
         """Run `act`; log what it raises, with the id, and return it in words."""

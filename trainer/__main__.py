@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from trainer.errors import RequestError, TrainerError
 from trainer.rows import read_holdout, read_snapshot
 from trainer.spec import parse_spec
-from trainer.train import DataRef, Progress, train
+from trainer.train import DataRef, Parent, Progress, train
 
 EVERY_S = 0.5
 
@@ -51,10 +51,20 @@ def _run(path: Path, out: Path, lines: _Lines) -> Path:
         data=DataRef(sha256=request["data_sha256"], rows=len(rows), path=snapshot),
         out=out,
         cache=Path(request["cache"]),
-        parent=request["parent"],
+        parent=_parent(request["parent"], path),
         progress=lines.progress,
         now=time.time(),
     )
+
+
+def _parent(given: dict[str, Any] | None, path: Path) -> Parent | None:
+    if given is None:
+        return None
+    try:
+        folder, known = given["folder"], given["known"]
+        return Parent(name=given["name"], folder=folder and Path(folder), known=known and Path(known))
+    except (KeyError, TypeError) as error:
+        raise RequestError(path, "its parent needs name, folder and known") from error
 
 
 def _request(path: Path) -> dict[str, Any]:
@@ -96,4 +106,7 @@ def _claimed_stdout() -> TextIO:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    # Native threads may abort an interpreter that winds down while they start; nothing is left to do.
+    os._exit(status)

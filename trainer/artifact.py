@@ -65,7 +65,7 @@ class Manifest(BaseModel):
     metrics: dict[str, Any]
     parity: Parity
     attention: str = "fused"  # "fused": com.microsoft::MultiHeadAttention; "generic": plain ONNX, slower
-    engines: list[str] = Field(default_factory=lambda: ["cpu-fp32"])
+    engines: list[str] = Field(default_factory=lambda: ["cpu-fp32", "cuda-fp32"])
     files: dict[str, str] = Field(default_factory=dict)
     parent: str | None = None
     rung: str

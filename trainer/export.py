@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from trainer.encoder import pool
 from trainer.fit import Fitted
+from trainer.splice import EMBEDDING, LOGITS, put_head
 
 Attention = Literal["fused", "generic"]
 OPSET = 20
 NAME = "trueup_mha"
 # torch's exporter does not notice that an output may be called like a value inside ("embedding" is the lookup
 # of every nn.Embedding), and writes a graph with a cycle; so outputs get their names afterwards.
-RAW_OUTPUTS = {"trueup_logits": "logits", "trueup_embedding": "embedding"}
+RAW_OUTPUTS = {"trueup_embedding": EMBEDDING}
 
 
 def routes(fitted: Fitted) -> list[Attention]:
@@ -40,6 +41,8 @@ def export(fitted: Fitted, path: Path, attention: Attention) -> None:
     graph = program.model_proto
     if attention == "fused":
         graph = _fused(graph, config)
+    _name_outputs(graph.graph)
+    put_head(graph.graph, fitted.head)
     _save(graph, path)
 
 
@@ -77,24 +80,19 @@ def _module(fitted: Fitted, attention: Attention, seen: dict[str, Any]) -> Any:
     # Left out, BERT gathers zeros from a buffer: an operator that the optimiser's shape inference lacks.
     typed = "token_type_ids" in inspect.signature(fitted.encoder.forward).parameters
 
-    class Answering(torch.nn.Module):  # type: ignore[misc]
+    class Embedding(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.encoder = fitted.encoder
-            labels, hidden = fitted.head.weight.shape
-            self.head = torch.nn.Linear(hidden, labels)
-            self.head.weight.data = torch.from_numpy(fitted.head.weight)
-            self.head.bias.data = torch.from_numpy(fitted.head.bias)
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             seen["mask"] = attention_mask.to(torch.int32)
             mask = None if attention == "fused" else attention_mask
             given = {"token_type_ids": torch.zeros_like(input_ids)} if typed else {}
             hidden = self.encoder(input_ids=input_ids, attention_mask=mask, **given).last_hidden_state
-            embedding = pool(hidden, attention_mask)
-            return self.head(embedding), embedding
+            return pool(hidden, attention_mask)
 
-    return Answering().eval()
+    return Embedding().eval()
 
 
 def _program(module: Any) -> Any:
@@ -139,13 +137,12 @@ def _fused(graph: Any, config: Any) -> Any:
 def _save(graph: Any, path: Path) -> None:
     import onnx
 
-    _name_outputs(graph.graph)
     del graph.graph.value_info[:]  # stale shapes of the exporter's example
     onnx.save_model(graph, path, save_as_external_data=False)
 
 
 def _name_outputs(graph: Any) -> None:
-    names = {final: f"inner_{final}" for final in RAW_OUTPUTS.values()} | RAW_OUTPUTS
+    names = {final: f"inner_{final}" for final in (EMBEDDING, LOGITS)} | RAW_OUTPUTS
     for node in graph.node:
         for names_of in (node.input, node.output):
             names_of[:] = [names.get(name, name) for name in names_of]

@@ -1,8 +1,8 @@
-"""An exported graph, run where it was made: for the parity check and the figures in the manifest."""
+"""An exported graph, run where it was made: to embed, for the parity check, for the manifest's figures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,21 @@ import numpy as np
 from trainer.tokens import by_length, padded
 
 Array = np.ndarray[Any, np.dtype[Any]]
+ROWS = 16
 
 
 class Graph:
-    """An ONNX Runtime session on the processor."""
+    """An ONNX Runtime session on the processor, of a file or of its bytes."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    def __init__(self, graph: Path | bytes, *, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source = graph if isinstance(graph, bytes) else str(graph)
+        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
     def run(self, ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """(logits [rows, labels], embedding [rows, hidden]) of one batch."""
@@ -31,9 +33,16 @@ class Graph:
         found = self._session.run(["logits", "embedding"], {"input_ids": tokens, "attention_mask": mask})
         return np.asarray(found[0]), np.asarray(found[1])
 
-    def logits(self, ids: Sequence[Sequence[int]], *, labels: int) -> Array:
-        """Logits [rows, labels] of any number of texts, in batches of like length."""
-        result: Array = np.zeros((len(ids), labels), dtype=np.float32)
-        for batch in by_length([len(row) for row in ids], 16):
-            result[batch] = self.run([ids[i] for i in batch])[0]
-        return result
+    def answers(
+        self, ids: Sequence[Sequence[int]], *, tick: Callable[[int, int], None] = lambda _, __: None
+    ) -> tuple[Array, Array]:
+        """(logits, embeddings) of any number of texts, at least one, in batches of like length."""
+        logits: list[Array] = [np.empty(0)] * len(ids)
+        embeddings: list[Array] = [np.empty(0)] * len(ids)
+        done = 0
+        for batch in by_length([len(row) for row in ids], ROWS):
+            for row, *found in zip(batch, *self.run([ids[i] for i in batch]), strict=True):
+                logits[row], embeddings[row] = found
+            done += len(batch)
+            tick(done, len(ids))
+        return np.stack(logits), np.stack(embeddings)

@@ -75,7 +75,9 @@ def write_snapshot(rows: Sequence[Row], folder: Path) -> tuple[Path, str]:
     content = parquet_bytes([asdict(row) for row in rows], ROW_COLUMNS)
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{digest}.parquet"
-    if not path.exists():
+    if path.exists():
+        path.touch()  # it is in use again: cleaning goes by age
+    else:
         write_bytes(path, content)
     return path, digest
 

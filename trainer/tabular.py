@@ -107,7 +107,9 @@ def parquet_records(content: bytes) -> list[dict[str, Any]]:
     """Rows of a parquet file in its order; ValueError or OSError where it is none."""
     import pyarrow.parquet  # noqa: PLC0415  costs a quarter of a second, which `trueup --help` does not have
 
-    return cast("list[dict[str, Any]]", pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist())
+    # Its I/O threads now and then abort a process that ends soon afterwards ("terminate called …").
+    table = pyarrow.parquet.read_table(pyarrow.BufferReader(content), use_threads=False, pre_buffer=False)
+    return cast("list[dict[str, Any]]", table.to_pylist())
 
 
 def parquet_bytes(rows: list[dict[str, Any]], columns: dict[str, str]) -> bytes:

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from trainer.artifact import HOLDOUT, MODEL, NEAREST, TOKENIZER, DataPrint, Manifest, Parity, seal
+from trainer.artifact import HOLDOUT, NEAREST, TOKENIZER, DataPrint, Manifest, Version, open_version, seal
 from trainer.calibrate import temperature
-from trainer.errors import ParityError
+from trainer.encoder_graph import positions
+from trainer.errors import SpecError
 from trainer.evaluate import evaluate
-from trainer.export import Attention, export, routes
-from trainer.fit import Fitted, fit
-from trainer.graph import Graph
-from trainer.parity import parity, probes
+from trainer.known import Known, nearest_bytes, of_parent, read_known
 from trainer.rows import HoldoutRow, Row, check_rows, write_holdout
+from trainer.rungs import Given, Made, Stage, make
 from trainer.sources import base_sha256, resolve_base
 from trainer.spec import TrainSpec
 from trainer.split import prepare, replay
 from trainer.tabular import write_bytes
 from trainer.tasks import load
-from trainer.tokens import encode, tokenizer
+from trainer.tokens import tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Stage = Literal["data", "fit", "export", "parity", "seal"]
 
-NEAREST_ROWS = 2000
+PROBE_TEXTS = 200
 EVALUATED_ROWS = 300  # newest labelled hold-out rows; the exporter answers all of them at registration
 LIBRARIES = (
     "torch",
@@ -46,7 +43,7 @@ LIBRARIES = (
     "numpy",
 )
 
-__all__ = ["DataRef", "Progress", "prepare", "train", "write_request"]
+__all__ = ["DataRef", "Parent", "Progress", "prepare", "train", "write_request"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +66,15 @@ class Progress:
     eta_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The version that a retrain starts from, and embeddings of texts by its encoder."""
+
+    name: str
+    folder: Path | None = None  # None: a head is trained on the base model's encoder
+    known: Path | None = None  # trainer.known.write_known
+
+
 Report = Callable[[Progress], None]
 
 
@@ -80,7 +86,7 @@ def train(
     data: DataRef,
     out: Path,
     cache: Path,
-    parent: str | None,
+    parent: Parent | None,
     progress: Report,
     now: float,
 ) -> Path:
@@ -94,29 +100,45 @@ def train(
     check_rows(rows, data.path)
     task = load(spec.model.task)
     base = resolve_base(spec.model.base, cache)
+    _check_positions(base, spec)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    fitted = fit(spec, rows, base, tick=_ticker(progress))
-    attention, proof = _exported(spec, fitted, holdout, rows, base, out, progress)
+    grown_from = _grown_from(spec, base, parent)
+    texts = [row.text for row in holdout][:PROBE_TEXTS] or [row.text for row in rows][:PROBE_TEXTS]
+    made = make(
+        Given(
+            spec=spec,
+            rows=rows,
+            probe_texts=texts,
+            base=base,
+            cache=cache,
+            out=out,
+            parent=grown_from,
+            known=_known(grown_from, parent, data.path.parent),
+            say=_Sayer(progress).say,
+        )
+    )
     progress(Progress(stage="seal", message="figures, hold-out, manifest"))
-    logits, truth = _answers(spec, fitted, holdout, base, out)
+    logits, truth = _answers(made, holdout)
     heat = temperature(logits, truth)
-    write_bytes(out / NEAREST, _nearest(fitted.embeddings, spec.fit.seed))
+    cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
+    write_bytes(out / TOKENIZER, cut.to_str().encode())
+    write_bytes(out / NEAREST, nearest_bytes(made.embeddings, spec.fit.seed))
     write_holdout(holdout, out / HOLDOUT)
     manifest = Manifest(
         task=spec.model.task,
         model=spec.model.name,
-        labels=fitted.labels,
+        labels=made.labels,
         base=spec.model.base,
         base_sha256=base_sha256(base),
         data=DataPrint(sha256=data.sha256, rows=data.rows),
         spec=spec.model_dump(mode="json"),
         max_tokens=spec.model.max_tokens,
         temperature=heat,
-        metrics=evaluate(task.decode(logits, heat), truth, fitted.labels) | {"trained_rows": len(rows)},
-        parity=proof,
-        attention=attention,
-        parent=parent,
+        metrics=evaluate(task.decode(logits, heat), truth, made.labels) | {"trained_rows": len(rows)},
+        parity=made.parity,
+        attention=made.attention,
+        parent=parent.name if parent is not None else None,
         rung=spec.fit.rung,
         seed=spec.fit.seed,
         created_at=now,
@@ -128,7 +150,14 @@ def train(
 
 
 def write_request(
-    path: Path, spec: TrainSpec, *, train: Path, holdout: Path, sha256: str, parent: str | None, cache: Path
+    path: Path,
+    spec: TrainSpec,
+    *,
+    train: Path,
+    holdout: Path,
+    sha256: str,
+    parent: Parent | None,
+    cache: Path,
 ) -> None:
     """Write what `python -m trainer` reads."""
     request = {
@@ -136,68 +165,61 @@ def write_request(
         "train": str(train),
         "holdout": str(holdout),
         "data_sha256": sha256,
-        "parent": parent,
+        "parent": parent and {key: value and str(value) for key, value in asdict(parent).items()},
         "cache": str(cache),
     }
     write_bytes(path, json.dumps(request, indent=2).encode())
 
 
-def _ticker(progress: Report) -> Callable[[int, int], None]:
-    started = time.monotonic()
+class _Sayer:
+    """Turns what a rung says into progress with the seconds left of its stage."""
 
-    def tick(done: int, total: int) -> None:
-        left = (time.monotonic() - started) / done * (total - done) if done else None
-        progress(Progress(stage="fit", done=done, total=total, eta_s=left))
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._of: tuple[str, str] = ("", "")
+        self._since = 0.0
 
-    progress(Progress(stage="fit", message="loading the encoder"))
-    return tick
-
-
-def _exported(
-    spec: TrainSpec,
-    fitted: Fitted,
-    holdout: Sequence[HoldoutRow],
-    rows: Sequence[Row],
-    base: Path,
-    out: Path,
-    progress: Report,
-) -> tuple[Attention, Parity]:
-    """Export by the fastest route whose answers agree with the trained model's."""
-    cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
-    write_bytes(out / TOKENIZER, cut.to_str().encode())
-    texts = [row.text for row in holdout] or [row.text for row in rows]
-    chosen = probes(encode(cut, texts[:200]), max_tokens=spec.model.max_tokens)
-    ways = routes(fitted)
-    for attention in ways:
-        progress(Progress(stage="export", message=f"{attention} attention"))
-        export(fitted, out / MODEL, attention)
-        progress(Progress(stage="parity", total=len(chosen), message="ONNX against torch"))
-        try:
-            return attention, parity(fitted, out / MODEL, chosen, spec.gate, threads=spec.fit.threads)
-        except ParityError:
-            if attention == ways[-1]:
-                raise
-    raise AssertionError("an encoder has at least one route")
+    def say(self, stage: Stage, done: int, total: int, message: str) -> None:
+        if (stage, message) != self._of:
+            self._of, self._since = (stage, message), time.monotonic()
+        left = (time.monotonic() - self._since) / done * (total - done) if done else None
+        self._report(Progress(stage=stage, done=done, total=total, message=message, eta_s=left))
 
 
-def _answers(
-    spec: TrainSpec, fitted: Fitted, holdout: Sequence[HoldoutRow], base: Path, out: Path
-) -> tuple[Array, Array]:
-    """(logits of the graph, label numbers) of labelled hold-out rows; unknown labels are left out."""
-    numbers = {label: number for number, label in enumerate(fitted.labels)}
+def _check_positions(base: Path, spec: TrainSpec) -> None:
+    places = positions(base)
+    if places is not None and spec.model.max_tokens > places:
+        problem = f"{spec.model.max_tokens} tokens, but the encoder has {places} positions"
+        raise SpecError("the spec", "model.max_tokens", problem, f"Use at most {places}.")
+
+
+def _grown_from(spec: TrainSpec, base: Path, parent: Parent | None) -> Version | None:
+    """The parent, where a head can be trained on its encoder: the same base, cut at the same length."""
+    if parent is None or parent.folder is None or spec.fit.rung != "head":
+        return None
+    version = open_version(parent.folder)
+    same = (version.manifest.base_sha256, version.manifest.max_tokens) == (
+        base_sha256(base),
+        spec.model.max_tokens,
+    )
+    return version if same else None
+
+
+def _known(grown_from: Version | None, parent: Parent | None, snapshots: Path) -> Known:
+    if grown_from is None or parent is None:
+        return {}
+    told = read_known(parent.known) if parent.known is not None else {}
+    return of_parent(grown_from, snapshots) | told
+
+
+def _answers(made: Made, holdout: Sequence[HoldoutRow]) -> tuple[Array, Array]:
+    """(logits [rows, labels], label numbers [rows]) of the newest labelled hold-out rows of known classes."""
+    numbers = {label: number for number, label in enumerate(made.labels)}
     known = [row for row in holdout if row.label in numbers][-EVALUATED_ROWS:]
-    ids = encode(tokenizer(base / "tokenizer.json", spec.model.max_tokens), [row.text for row in known])
-    graph = Graph(out / MODEL, threads=spec.fit.threads)
     truth = np.array([numbers[str(row.label)] for row in known], dtype=np.int64)
-    return graph.logits(ids, labels=len(fitted.labels)), truth
-
-
-def _nearest(embeddings: Array, seed: int) -> bytes:
-    """The .npy file of at most NEAREST_ROWS embeddings, as float16 [rows, hidden]."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:NEAREST_ROWS])
-    sink = io.BytesIO()
-    np.save(sink, embeddings[chosen].astype(np.float16), allow_pickle=False)
-    return sink.getvalue()
+    if not known:
+        return np.zeros((0, len(made.labels)), dtype=np.float32), truth
+    return made.logits([row.text for row in known]), truth
 
 
 def _versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Engines answer texts with a sealed version; one file each, found by walking this package.
 
-An engine module has `NAME`, as manifests spell it, and `open_version_engine(version, threads) -> Engine`.
+An engine module has `NAME`, as manifests spell it, `DEVICE`, `open_version_engine(version, threads)`, which
+returns an Engine, and `problem() -> str | None`, which says why its device cannot be used on this machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Protocol, cast
 
 from exporter.errors import NoEngineError
+from exporter.settings import Device
 from trainer.artifact import Version
 
 
@@ -49,13 +51,22 @@ class Engine(Protocol):
         """Free what the engine holds; it cannot run afterwards."""
 
 
-def open_engine(version: Version, *, threads: int) -> Engine:
-    """The first engine of the manifest that exists here. Raises NoEngineError, VersionRefusedError."""
-    known = _engines()
+def open_engine(version: Version, *, threads: int, device: Device = "cpu") -> Engine:
+    """The first engine of the manifest for this device.
+
+    Raises NoEngineError, DeviceError (the device cannot be used here), VersionRefusedError.
+    """
+    known = {name: module for name, module in _engines().items() if device == module.DEVICE}
     for name in version.manifest.engines:
         if name in known:
             return cast(Engine, known[name].open_version_engine(version, threads=threads))
     raise NoEngineError(version.path, version.manifest.engines, sorted(known))
+
+
+def device_problem(device: Device) -> str | None:
+    """Why no engine can use this device on this machine, and the mend; None where one can."""
+    found = [module.problem() for module in _engines().values() if device == module.DEVICE]
+    return None if None in found else "; ".join(found)
 
 
 @cache

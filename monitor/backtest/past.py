@@ -69,8 +69,12 @@ def _event(file: Path, number: int, line: str) -> Event:
 
 
 def _seconds(file: Path, number: int, at: Any) -> float:
-    if isinstance(at, int | float) and not isinstance(at, bool) and math.isfinite(at):
-        return float(at)
+    if isinstance(at, int | float) and not isinstance(at, bool):
+        try:
+            if math.isfinite(at):
+                return float(at)
+        except OverflowError:
+            pass
     if isinstance(at, str):
         try:
             moment = datetime.fromisoformat(at)

@@ -2,142 +2,116 @@
 
 from __future__ import annotations
 
-import json
 import random
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Engine as Database
 from sqlalchemy import select
 
 from exporter import registry
 from exporter.database import open_database
-from exporter.engines import Answer, Engine, open_engine
+from exporter.descriptors import describe
+from exporter.engines import Answer
 from exporter.labels import record_labels
 from exporter.loader import store
 from exporter.prediction import Prediction
-from monitor.backtest.past import Event, HistoryError
-from monitor.backtest.peers import Oracle, embeddings, share_right
+from monitor.asking import ask_retrain
+from monitor.backtest.answers import Reader, embeddings
+from monitor.backtest.first import MODEL, Plan, Progress, Shared, prepare, quiet
+from monitor.backtest.past import Event
+from monitor.backtest.tape import Tape, cpu_seconds
 from monitor.check import CheckResult, run_check
 from monitor.config import Settings
+from monitor.cron import parse
 from monitor.jobs import Job, JobRefused, claim, list_jobs
-from monitor.migrate import upgrade
 from monitor.retrain import Workshop, run_job
 from monitor.tables import episodes
-from monitor.training import train_version
 from trainer.artifact import open_version
-from trainer.spec import TrainSpec
 
-MODEL = "backtest"
 _LEASE_S = 3600.0
-Progress = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How to replay. `label_delay` in seconds, `label_rate` in [0, 1]."""
+def replay(
+    events: Sequence[Event],
+    plan: Plan,
+    settings: Settings,
+    *,
+    progress: Progress = quiet,
+    shared: Shared | None = None,
+) -> dict[str, Any]:
+    """Run the whole history in `settings.home` and return the document.
 
-    history: Path
-    train_rows: int
-    window: int
-    label_delay: float
-    label_rate: float
-    spec: TrainSpec
-    seed: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Tape:
-    """What happened, in the shape that `trueup backtest --json` prints."""
-
-    windows: list[dict[str, Any]] = field(default_factory=list)
-    pages: list[dict[str, Any]] = field(default_factory=list)
-    retrains: list[dict[str, Any]] = field(default_factory=list)
-    oracle: list[float] = field(default_factory=list)
-
-
-def replay(events: Sequence[Event], plan: Plan, settings: Settings, *, progress: Progress) -> dict[str, Any]:
-    """Run the whole history in `settings.home` and return the document."""
-    started = time.perf_counter()
-    if len(events) < plan.train_rows + plan.window:
-        raise HistoryError(
-            plan.history, None, f"holds {len(events)} rows, fewer than --train-rows + --window"
-        )
-    settings.home.mkdir(parents=True, exist_ok=True)
+    With `shared`, which another home was prepared with, v1 is not trained and nothing is embedded again; its
+    cost is not in this run's `cpu_seconds`. Raises HistoryError, TrainerError.
+    """
+    started, began = time.perf_counter(), cpu_seconds()
+    if shared is None:
+        shared = prepare(events, plan, settings, progress=progress)
+    else:
+        shutil.copytree(shared.home, settings.home, dirs_exist_ok=True)
     db = open_database(settings.database_url)
     try:
-        upgrade(db)
-        loop = Loop(db, events, plan, settings, progress)
+        loop = Loop(db, events, plan, settings, shared, progress)
         loop.run()
-        return _document(loop.tape, rows=len(events), seconds=time.perf_counter() - started)
     finally:
         db.dispose()
+    spent = cpu_seconds() - began
+    return loop.tape.document(rows=len(events), seconds=time.perf_counter() - started, cpu_seconds=spent)
 
 
 class Loop:
     """The production loop with the HTTP left out and the clock in its hand."""
 
     def __init__(
-        self, db: Database, events: Sequence[Event], plan: Plan, settings: Settings, progress: Progress
+        self,
+        db: Database,
+        events: Sequence[Event],
+        plan: Plan,
+        settings: Settings,
+        shared: Shared,
+        progress: Progress,
     ) -> None:
         self._db, self._plan, self._settings, self._progress = db, plan, settings, progress
-        self._past, self._future = events[: plan.train_rows], events[plan.train_rows :]
+        self._shared, self._future = shared, events[plan.train_rows :]
         self._lots = random.Random(plan.seed)  # noqa: S311 -- which rows get a label
         self._due: list[tuple[float, str, str]] = []
+        monitor = settings.monitor
+        self._schedule = parse(monitor.retrain, monitor.time_zone) if monitor.retrain else None
+        self._now = events[plan.train_rows - 1].at
         self.tape = Tape()
 
     def run(self) -> None:
-        """Train v1 on the past, then replay the future."""
-        self._progress(0, len(self._future), "training v1")
-        version = self._train()
-        frozen = self._engine(version)
-        engine = frozen
-        oracle = Oracle(
-            embeddings(frozen.run([one.text for one in self._past])), self._past, seed=self._plan.seed
-        )
-        for start in range(0, len(self._future), self._plan.window):
+        """Replay the future."""
+        version = self._shared.version
+        frozen = reader = self._reader(version)
+        for number, start in enumerate(range(0, len(self._future), self._plan.window)):
             events = self._future[start : start + self._plan.window]
-            answers = frozen.run([one.text for one in events])
-            self.tape.oracle.append(oracle.accuracy(embeddings(answers), events))
-            served = answers if engine is frozen else engine.run([one.text for one in events])
-            self._record(version, engine, served, events)
-            self._window(
-                version, events, share_right(engine, served, events), share_right(frozen, answers, events)
-            )
+            answers = frozen.answers(events)
+            served = answers if reader is frozen else reader.answers(events)
+            self._record(version, reader, served, events)
+            told = {
+                "accuracy": reader.share_right(served, events),
+                "frozen_accuracy": frozen.share_right(answers, events),
+                "oracle_accuracy": self._shared.oracle.accuracy(number, embeddings(answers), events),
+            }
+            self._window(version, events, told)
             if (champion := registry.champion(self._db, MODEL)) not in (version, None):
-                version, engine = str(champion), self._engine(str(champion))
+                version, reader = str(champion), self._reader(str(champion))
             self._progress(start + len(events), len(self._future), f"{version}, {len(self.tape.pages)} pages")
 
-    def _train(self) -> str:
-        file = self._settings.home / "past.jsonl"
-        with file.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps({"text": one.text, "label": one.label}) + "\n" for one in self._past)
-        data = self._plan.spec.data.model_copy(update={"train": file})
-        version, _ = train_version(
-            self._db,
-            self._settings.home,
-            self._plan.spec.model_copy(update={"data": data}),
-            file,
-            trainer=self._settings.trainer,
-            progress=lambda _: None,
-            now=self._past[-1].at,
-        )
-        registry.promote(self._db, MODEL, version, expected=None, reason="first version", actor="backtest")
-        return version
-
-    def _engine(self, version: str) -> Engine:
-        path = registry.version_path(self._db, MODEL, version)
-        return open_engine(open_version(path), threads=self._settings.trainer.threads)
+    def _reader(self, version: str) -> Reader:
+        opened = open_version(registry.version_path(self._db, MODEL, version))
+        first = version == self._shared.version
+        return Reader(opened, self._shared.known, threads=self._settings.trainer.threads, first=first)
 
     def _record(
-        self, version: str, engine: Engine, answers: Sequence[Answer], events: Sequence[Event]
+        self, version: str, reader: Reader, answers: Sequence[Answer], events: Sequence[Event]
     ) -> None:
         rows = [
-            _prediction(f"{version}-{len(self.tape.windows)}-{number}", version, engine, answer, event)
+            _prediction(f"{version}-{len(self.tape.windows)}-{number}", version, reader, answer, event)
             for number, (answer, event) in enumerate(zip(answers, events, strict=True))
         ]
         with self._db.begin() as connection:
@@ -148,11 +122,12 @@ class Loop:
             if self._lots.random() < self._plan.label_rate
         ]
 
-    def _window(self, version: str, events: Sequence[Event], accuracy: float, frozen: float) -> None:
+    def _window(self, version: str, events: Sequence[Event], told: dict[str, float]) -> None:
         now = events[-1].at
         due = [(id_, label) for at, id_, label in self._due if at <= now]
         self._due = [row for row in self._due if row[0] > now]
-        record_labels(self._db, due, source="backtest", now=now)
+        outcomes = record_labels(self._db, due, source="backtest", now=now)
+        self.tape.labels.update(outcome.code or outcome.status for outcome in outcomes)
         result = run_check(
             self._db,
             self._settings.home,
@@ -162,21 +137,37 @@ class Loop:
             now=now,
         )
         self._fired(now)
-        if result.job is not None:
+        if result.job is not None or self._scheduled(now):
             self._retrain(now)
+        self._now = now
         self.tape.windows.append(
             {
                 "start": events[0].at,
                 "end": now,
                 "rows": len(events),
-                "accuracy": round(accuracy, 4),
-                "frozen_accuracy": round(frozen, 4),
-                "oracle_accuracy": round(self.tape.oracle[-1], 4),
+                **{name: round(value, 4) for name, value in told.items()},
                 "version": version,
                 "evidence": _evidence(result),
                 "page": result.paged,
             }
         )
+
+    def _scheduled(self, now: float) -> bool:
+        """Ask for the retrain that fell due in this window; True where one was queued."""
+        due = self._schedule.newest(self._now, now) if self._schedule is not None else None
+        if due is None:
+            return False
+        settings = self._settings.model(MODEL)
+        _, job = ask_retrain(
+            self._db,
+            MODEL,
+            settings,
+            self._settings.monitor,
+            asked="schedule",
+            key=f"{MODEL}@{due:.0f}",
+            now=now,
+        )
+        return job is not None
 
     def _fired(self, now: float) -> None:
         query = select(episodes.c.cause).where(episodes.c.fired_at == now).order_by(episodes.c.id)
@@ -218,7 +209,8 @@ class Loop:
         return job
 
 
-def _prediction(id_: str, version: str, engine: Engine, answer: Answer, event: Event) -> Prediction:
+def _prediction(id_: str, version: str, reader: Reader, answer: Answer, event: Event) -> Prediction:
+    described = describe(event.text)
     return Prediction(
         id=id_,
         model=MODEL,
@@ -226,7 +218,7 @@ def _prediction(id_: str, version: str, engine: Engine, answer: Answer, event: E
         role="champion",
         at=event.at,
         text=event.text,
-        label=engine.labels[answer.label_index],
+        label=reader.labels[answer.label_index],
         score=answer.score,
         scores=answer.scores,
         embedding=answer.embedding,
@@ -237,6 +229,8 @@ def _prediction(id_: str, version: str, engine: Engine, answer: Answer, event: E
         queue_ms=0.0,
         run_ms=0.0,
         metadata=dict(event.slices),
+        descriptors=described.numbers,
+        words=described.words,
     )
 
 
@@ -248,26 +242,3 @@ def _evidence(result: CheckResult) -> dict[str, Any]:
         if one.enough
     }
     return found | {"log_e": next((one.log_e for one in reversed(result.checks)), None)}
-
-
-def _document(tape: Tape, *, rows: int, seconds: float) -> dict[str, Any]:
-    weights = [window["rows"] for window in tape.windows]
-
-    def mean(name: str) -> float:
-        return round(float(np.average([window[name] for window in tape.windows], weights=weights)), 4)
-
-    return {
-        "windows": tape.windows,
-        "pages": tape.pages,
-        "retrains": tape.retrains,
-        "summary": {
-            "rows": rows,
-            "mean_accuracy": mean("accuracy"),
-            "frozen_mean_accuracy": mean("frozen_accuracy"),
-            "oracle_mean_accuracy": mean("oracle_accuracy"),
-            "pages": len(tape.pages),
-            "retrains": len(tape.retrains),
-            "labels_used": sum(retrain["labels_used"] for retrain in tape.retrains),
-            "seconds": round(seconds, 1),
-        },
-    }

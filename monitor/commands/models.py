@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from exporter import registry
 from exporter.database import clock
+from monitor import verification
 from monitor.causes import settle
 from monitor.commands import Context, Outcome, errors, known
 from monitor.errors import MonitorError
@@ -33,7 +35,13 @@ def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> 
     loaded = load_spec(spec)
     with stages(quiet) as show:
         version, manifest = train_version(
-            context.db, context.home, loaded, spec, trainer=context.settings.trainer, progress=show
+            context.db,
+            context.home,
+            loaded,
+            spec,
+            trainer=context.settings.trainer,
+            device=context.settings.exporter.device,
+            progress=show,
         )
     model = loaded.model.name
     promoted = promote_first and registry.champion(context.db, model) is None
@@ -81,6 +89,20 @@ def models(context: Context, *, name: str | None) -> Outcome:
             "–" if accuracy is None else f"{accuracy:.3f}", age(entry["created_at"]), entry["parent"] or "–",
         )  # fmt: skip
     return Outcome(data={"versions": data, "champions": champions}, view=(table,))
+
+
+def verify(context: Context, *, name: str | None) -> Outcome:
+    """Prove the records of one model or of all; status 1 when something differs."""
+    chosen = known(context, name)
+    names = registry.models(context.db) if chosen is None else [chosen]
+    found = [verification.verify(context.db, model) for model in names]
+    table = Table("model", "verdicts", "versions", "problems")
+    for one in found:
+        table.add_row(one.model, str(one.records), str(one.versions), str(len(one.problems)))
+    heads = [f"Newest record of {one.model}: {one.head}" for one in found if one.head is not None]
+    problems = [problem for one in found for problem in one.problems]
+    data = {"models": [asdict(one) for one in found], "problems": len(problems)}
+    return Outcome(data=data, view=(table, *heads, *problems), status=int(bool(problems)))
 
 
 def promote(context: Context, *, name: str, version: str, reason: str) -> Outcome:

@@ -1,36 +1,26 @@
-"""Checks, retrains, jobs, alerts and labels by hand."""
+"""Checks, retrains, jobs and alerts by hand."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from sqlalchemy import select
 
-from exporter.labels import record_labels
 from monitor.asking import ask_retrain
+from monitor.assessment import said
 from monitor.check import run_check
 from monitor.commands import Context, Outcome, known
 from monitor.commands.models import age, stages
 from monitor.episodes import list_open
-from monitor.errors import MonitorError
 from monitor.jobs import Job, JobRefused, claim, list_jobs
 from monitor.retrain import Workshop, run_job
 from monitor.story import powers
 from monitor.tables import episodes
-
-
-class LabelFileError(MonitorError):
-    """A label file or a line of it cannot be read."""
-
-    def __init__(self, file: Path, line: int, problem: str) -> None:
-        super().__init__(f'{file}:{line}: {problem}; each line is {{"id": "p…", "label": "…"}}.')
 
 
 def alerts(context: Context, *, name: str | None) -> Outcome:
@@ -64,43 +54,6 @@ def jobs(context: Context, *, name: str | None) -> Outcome:
     return Outcome(data={"jobs": data}, view=(table if data else "No retraining jobs.",))
 
 
-def labels(context: Context, *, file: Path) -> Outcome:
-    """Record a file of labels; report refused rows, keep the rest."""
-    rows = list(_read_labels(file))
-    pairs = [(id_, label) for _, id_, label in rows]
-    outcomes = record_labels(context.db, pairs, source="file", now=time.time())
-    refused = [
-        asdict(one) | {"line": line}
-        for (line, _, _), one in zip(rows, outcomes, strict=True)
-        if one.status == "error"
-    ]
-    data = {
-        "stored": sum(one.status == "stored" for one in outcomes),
-        "duplicates": sum(one.status == "duplicate" for one in outcomes),
-        "errors": refused,
-    }
-    lines = [f"{data['stored']} stored, {data['duplicates']} already there, {len(refused)} refused"]
-    lines += [f"  line {one['line']}: {one['message']}" for one in refused[:20]]
-    return Outcome(data=data, view=tuple(lines), status=int(bool(refused)))
-
-
-def _read_labels(file: Path) -> Iterator[tuple[int, str, str]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelFileError(file, 0, f"cannot be read ({error})") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise LabelFileError(file, number, f"is not JSON ({error.msg})") from error
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "label")):
-            raise LabelFileError(file, number, 'has no "id" and "label" that are strings')
-        yield number, row["id"], row["label"]
-
-
 def check(context: Context, *, name: str) -> Outcome:
     """Run one check now; status 1 when it pages."""
     known(context, name)
@@ -119,7 +72,8 @@ def check(context: Context, *, name: str) -> Outcome:
         line = f"10^{powers(one.log_e) or 0:.1f} / 10^{powers(one.log_page_line) or 0:.1f}"
         accuracy = "–" if one.accuracy is None else f"{one.accuracy:.3f}"
         decision = f"{one.decision.action}: {' '.join(one.decision.reasons)}"
-        table.add_row(str(one.id), str(one.rows), str(one.labelled), accuracy, line, one.state, decision)
+        shown = accuracy if one.quality is None else said(one.quality)
+        table.add_row(str(one.id), str(one.rows), str(one.labelled), shown, line, one.state, decision)
     nothing = f"Nothing new: fewer than {settings.model(name).window} predictions since the last check."
     view = (table if judged else nothing, *([f"Retrain queued: job {result.job}"] if result.job else []))
     return Outcome(data=data, view=view, status=int(result.paged))

@@ -113,7 +113,7 @@ def prepare(folder: Path, cache: Path, *, fast: bool, seed: int = 0) -> Demo:
     config.write_text(
         CONFIG.format(
             cache=repr(str(cache.resolve())), port=free_port(), monitor_port=free_port(), model=MODEL,
-            window=WINDOW, min_labels=650,
+            window=WINDOW, min_labels=800,
         )
     )  # fmt: skip
     spec.write_text(SPEC.format(model=MODEL, rung="head" if fast else "adapter", max_tokens=64))

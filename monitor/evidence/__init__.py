@@ -1,6 +1,9 @@
 """Evidence: what each detector says about one window, each detector in a file of its own.
 
-A detector is any module of this package with a `detector` in it; it is found by walking the package.
+A detector is any module of this package with a `detector` in it; it is found by walking the package. It names
+a series (`exporter.sketch`: one number a row, counted when the row came in) and says how to bet on it and how
+to say how large and how surprising a change is. The detectors of the main signals hold most of the page's
+budget: `weight` is the share of it that a detector may spend, fixed beforehand.
 """
 
 from __future__ import annotations
@@ -8,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from exporter.sketch import Sketch
 from monitor import pager, ranks
+from monitor.ranks import Ints
+from monitor.reference import Reference
 from monitor.severity import Severity
-from monitor.windows import Floats, Window
+from monitor.tallies import Tally
 
 MIN_REFERENCE = 20  # rows: below, the smallest bins hold no gap and a p-value says nothing
 
@@ -39,17 +45,18 @@ class Detector(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def bet(self) -> ranks.Bet: ...
+    def series(self) -> str: ...  # of exporter.sketch.SERIES, or "correct": right and wrong answers
+    @property
+    def bet(self) -> ranks.Bet | None: ...  # None: severity only
     @property
     def reads(self) -> Literal["predictions", "labels"]: ...
     @property
     def means_loss(self) -> bool: ...
+    @property
+    def weight(self) -> float: ...  # share of the page's budget, in [0, 1]; all of them sum to 1
 
-    def values(self, window: Window) -> Floats:
-        """Return one number a row, NaN where there is none: [n]. Must not depend on other rows."""
-
-    def severity(self, reference: Floats, current: Floats, *, seed: int) -> Severity:
-        """Compare two samples without NaN, each with at least one row."""
+    def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:
+        """Compare rows counted in the cells of the series, each with at least one row."""
 
 
 @cache
@@ -59,46 +66,77 @@ def detectors() -> tuple[Detector, ...]:
     return tuple(sorted((module.detector for module in modules), key=lambda found: str(found.name)))
 
 
-def open_wealth(detector: Detector, reference: Window) -> pager.Wealth:
+@cache
+def bettors() -> tuple[Detector, ...]:
+    """Return the detectors that bet, by name."""
+    return tuple(found for found in detectors() if found.bet is not None)
+
+
+def page_score(log_es: Mapping[str, float]) -> float:
+    """Return the log e-value that pages: `pager.combine` of the detectors' with their weights."""
+    return pager.combine(list(log_es.values()), [_weight(name) for name in log_es])
+
+
+def weighted(detector: str, log_e: float) -> float:
+    """Return what a detector's log e-value is worth against the page line: its share of the budget counts.
+
+    >>> round(weighted("similarity", 5.0), 3), weighted("no such detector", 5.0)
+    (4.084, -inf)
+    """
+    return pager.combine([log_e], [_weight(detector)])
+
+
+def _weight(detector: str) -> float:
+    return next((found.weight for found in bettors() if found.name == detector), 0.0)
+
+
+def open_wealth(detector: Detector, reference: Reference) -> pager.Wealth:
     """Return the e = 1 with which a detector begins against a reference."""
-    known = _known(detector.values(reference))
-    return pager.new_wealth(ranks.gaps(known.size, detector.bet), detector.bet)
+    assert detector.bet is not None
+    strata = reference.of(detector.series)
+    held = [int(cells.sum()) for _, cells in sorted(strata.items())] or [0]
+    # A stratum with too few rows is one bin: no bet can be lost or won there.
+    m = [ranks.gaps(rows, detector.bet) if rows >= MIN_REFERENCE else [rows + 1] for rows in held]
+    return pager.new_wealth(m, detector.bet)
 
 
 def judge_window(
-    detector: Detector, window: Window, reference: Window, wealth: pager.Wealth, *, minimum: int
-) -> tuple[Evidence, pager.Wealth]:
+    detector: Detector,
+    window: Tally,
+    reference: Reference,
+    wealth: pager.Wealth | None,
+    *,
+    minimum: int,
+    recent: Tally | None = None,
+) -> tuple[Evidence, pager.Wealth | None]:
     """Judge one window and bet on it; a window with fewer than `minimum` values changes nothing.
 
-    `window` holds predictions or, where the detector reads labels, `read_labelled`'s rows. Hand in each row
-    once.
+    `window` counts predictions or, where the detector reads labels, `tallies.read_answers`'s rows. Hand in
+    each row once. `recent` is what the severity is about, the window by default. Without a wealth no bet is
+    made.
     """
-    current, base = _known(detector.values(window)), _known(detector.values(reference))
-    if current.size < max(1, minimum) or base.size < MIN_REFERENCE:
+    shown = (recent or window).of(detector.series)
+    there, here = reference.of(detector.series), window.of(detector.series)
+    base, current = _matched(there, shown), _total(shown)
+    rows = int(_total(here).sum())
+    if rows < max(1, minimum) or base.sum() < MIN_REFERENCE or not current.sum():
         detail = {
             "minimum": max(1, minimum),
-            "reference_rows": int(base.size),
+            "reference_rows": int(base.sum()),
             "reference_minimum": MIN_REFERENCE,
         }
-        return Evidence(detector=detector.name, rows=int(current.size), enough=False, detail=detail), wealth
-    own = seed(window.model, window.version, detector.name, window.first_seq)
-    counts = ranks.count(
-        base,
-        current,
-        wealth.m,
-        seed=own,
-        reference_seed=seed(window.model, window.version, detector.name, -1),
-    )
-    grown = wealth.update(counts)
-    severity = detector.severity(base, current, seed=own)
+        return Evidence(detector=detector.name, rows=rows, enough=False, detail=detail), wealth
+    grown = wealth.update(_counts(detector, window, reference, wealth)) if wealth is not None else None
+    own = seed(reference.model, reference.version, detector.name, window.first_seq)
+    severity = detector.severity(base, current, sketch=reference.sketch, seed=own)
     evidence = Evidence(
         detector=detector.name,
-        rows=int(current.size),
+        rows=rows,
         enough=True,
         effect=severity.effect,
         p_value=severity.p_value,
-        log_e=grown.log_e,
-        detail={**severity.detail, "reference_rows": int(base.size)},
+        log_e=None if grown is None else grown.log_e,
+        detail=severity.detail | {"reference_rows": int(base.sum())},
     )
     return evidence, grown
 
@@ -113,5 +151,38 @@ def seed(model: str, version: str, detector: str, first_seq: int) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def _known(values: Floats) -> npt.NDArray[np.float64]:
-    return values[np.isfinite(values)]
+def _counts(detector: Detector, window: Tally, reference: Reference, wealth: pager.Wealth) -> ranks.Floats:
+    """The window's rows in the wealth's bins, stratum by stratum: [H, K]."""
+    there, here = reference.of(detector.series), window.of(detector.series)
+    counts = np.zeros((len(wealth.m), len(wealth.m[0])))
+    for number, (stratum, cells) in enumerate(sorted(there.items())):
+        m = [gaps for gaps in wealth.m[number] if gaps]
+        if stratum not in here or len(m) == 1:
+            continue
+        key = f"{detector.name}\0{stratum}"
+        counts[number, : len(m)] = ranks.place(
+            cells,
+            here[stratum],
+            m,
+            reference_seed=seed(reference.model, reference.version, key, -1),
+            seed=seed(reference.model, reference.version, key, window.first_seq),
+        )
+    return counts
+
+
+def _matched(reference: Mapping[int, Ints], window: Mapping[int, Ints]) -> Ints:
+    """Reference rows, of each stratum as many as the window's share of it asks for."""
+    if len(reference) <= 1:
+        return _total(reference)
+    pairs = [(reference[key], int(cells.sum())) for key, cells in window.items() if key in reference]
+    pairs = [(cells, rows) for cells, rows in pairs if rows and cells.sum() >= MIN_REFERENCE]
+    if not pairs:
+        return np.zeros(1, dtype=np.int64)
+    times = min(int(cells.sum()) / rows for cells, rows in pairs)
+    drawn: Ints = np.rint(sum(cells * (rows * times / cells.sum()) for cells, rows in pairs)).astype(np.int64)
+    return drawn
+
+
+def _total(strata: Mapping[int, Ints]) -> Ints:
+    total: Ints = sum(strata.values(), start=np.zeros(1, dtype=np.int64))
+    return total

@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from monitor.ranks import Bet
+from exporter.sketch import Sketch
+from monitor.ranks import Bet, Ints
 from monitor.severity import Severity, rate_severity
-from monitor.windows import Floats, Window
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     name: str = "accuracy"
-    bet: Bet = "down"
+    series: str = "correct"
+    bet: Bet | None = "down"
     reads: Literal["predictions", "labels"] = "labels"
     means_loss: bool = True
+    weight: float = 0.15
 
-    def values(self, window: Window) -> Floats:
-        """1 for a right answer, 0 for a wrong one, NaN where the truth is not known: [n]."""
-        return window.correct
-
-    def severity(self, reference: Floats, current: Floats, *, seed: int) -> Severity:  # noqa: ARG002
+    def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
         return rate_severity(reference, current)
 
 

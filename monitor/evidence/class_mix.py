@@ -10,26 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from monitor.ranks import Bet
-from monitor.severity import Severity, mix_severity
-from monitor.windows import Floats, Window
+from exporter.sketch import Sketch
+from monitor.ranks import Bet, Ints
+from monitor.severity import Severity, mixed
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMix:
     name: str = "class_mix"
-    bet: Bet = "any"
+    series: str = "label"
+    bet: Bet | None = "any"
     reads: Literal["predictions", "labels"] = "predictions"
     means_loss: bool = False
+    weight: float = 0.06
 
-    def values(self, window: Window) -> Floats:
-        """Number of the answered class, NaN for a class that the manifest lacks: [n]."""
-        return np.where(window.label_index >= 0, window.label_index, np.nan)
-
-    def severity(self, reference: Floats, current: Floats, *, seed: int) -> Severity:
-        return mix_severity(reference, current, seed=seed)
+    def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
+        return mixed(reference, current, seed=seed)
 
 
 detector = ClassMix()

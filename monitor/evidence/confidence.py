@@ -5,24 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from monitor.ranks import Bet
-from monitor.severity import Severity, rank_severity
-from monitor.windows import Floats, Window
+from exporter.sketch import Sketch
+from monitor.ranks import Bet, Ints
+from monitor.severity import Severity, ranked
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
     name: str = "confidence"
-    bet: Bet = "down"
+    series: str = "confidence"
+    bet: Bet | None = "down"
     reads: Literal["predictions", "labels"] = "predictions"
     means_loss: bool = True
+    weight: float = 0.12
 
-    def values(self, window: Window) -> Floats:
-        """Calibrated probability of the answered class, in [0, 1]: [n]."""
-        return window.score
-
-    def severity(self, reference: Floats, current: Floats, *, seed: int) -> Severity:  # noqa: ARG002
-        return rank_severity(reference, current)
+    def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
+        return ranked(reference, current, "less")
 
 
 detector = Confidence()

@@ -1,8 +1,18 @@
 """`make bench`: the figures of this machine, one JSON line each; minutes, not part of the tests.
 
-python -m tests.benchmarks                          all of the below
-python -m tests.benchmarks.pager null               false pages over clean streams
-python -m tests.benchmarks.pager delay              windows until a page
+python -m tests.benchmarks                          the demo, the pager on simulated streams, a backtest
+python -m tests.benchmarks NAME …                   one benchmark: any module of this folder
+python -m tests.benchmarks monitor [--quick]        `make bench-monitor`: an hour or more
+python -m tests.benchmarks.pager null               false pages of one bet over clean streams
+python -m tests.benchmarks.pager delay              windows until a page, simulated
+python -m tests.benchmarks.false_pages [--quick]    false pages of the whole pager, and of rival rules
+python -m tests.benchmarks.delay [--quick]          windows until a page, on real text
+python -m tests.benchmarks.check_cost [--quick]     a window of a million rows; a thousand models
+python -m tests.benchmarks.quality                  accuracy's interval: coverage and width; labels bought
+python -m tests.benchmarks.histories [--quick]      the loop beside frozen and oracle, on public streams
+python -m tests.benchmarks.verdict [--quick]        what the verdict and the canary let through
+python -m tests.benchmarks.faults --database NAME   kill -9 and SIGSTOP of leader and worker
+python -m tests.benchmarks.report_cost [--quick]    the Evidently child
 python -m tests.benchmarks.serving VERSION TEXTS    requests per second beside the bare engine
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`
 """
@@ -44,5 +54,20 @@ def main() -> None:
         run("monitor", "backtest", str(history), "--train-rows", "1500", "--window", "300", "--json")
 
 
+def monitor(*, quick: bool) -> None:
+    """Run every benchmark of the monitor; what needs the public data says so where it is missing."""
+    fewer = ["--quick"] if quick else []
+    for name in ("false_pages", "delay", "check_cost", "histories", "verdict", "report_cost"):
+        run(f"tests.benchmarks.{name}", *fewer)
+    run("tests.benchmarks.quality", *(["--runs", "20", "--recovery-runs", "2"] if quick else []))
+    for database in ("sqlite", "postgresql"):
+        run("tests.benchmarks.faults", "--database", database, "--faults", "40" if quick else "500")
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["monitor"]:
+        monitor(quick="--quick" in sys.argv)
+    elif len(sys.argv) > 1:
+        run(f"tests.benchmarks.{sys.argv[1]}", *sys.argv[2:])
+    else:
+        main()

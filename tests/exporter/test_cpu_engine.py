@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from exporter.engines import Answer, Engine, open_engine
-from exporter.errors import NoEngineError
+from exporter.engines import Answer, Engine, device_problem, open_engine
+from exporter.errors import DeviceError, NoEngineError
 from tests.exporter.versions import HIDDEN, MAX_TOKENS, build_version, sentence
 from trainer.artifact import Version, open_version
 from trainer.errors import VersionRefusedError
@@ -88,3 +88,12 @@ def test_an_engine_that_is_not_here_is_named(version: Version) -> None:
     wanted = version.manifest.model_copy(update={"engines": ["quantum"]})
     with pytest.raises(NoEngineError, match="quantum"):
         open_engine(replace(version, manifest=wanted), threads=1)
+
+
+def test_cuda_is_refused_with_the_mend_where_it_does_not_come_up(version: Version) -> None:
+    problem = device_problem("cuda")
+    if problem is None:
+        assert_batch_invariant(open_engine(version, threads=1, device="cuda"), mixed_texts(40))
+    else:
+        with pytest.raises(DeviceError, match=r"trueup\[gpu\]"):
+            open_engine(version, threads=1, device="cuda")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from sqlalchemy import Engine, func, select
 
 from exporter.ledger import frame
 from exporter.loader import load_once
-from exporter.prediction import encode
+from exporter.prediction import decode, encode
 from exporter.tables import ledger_positions, predictions, rollups
 from tests.exporter.rows import closed_segment, ledger, only_segment, prediction
 
@@ -96,7 +97,8 @@ def test_rows_rollups_and_position_are_written_together(tmp_path: Path, db: Engi
         by_series = select(rollups.c.series, func.sum(rollups.c.rows)).group_by(rollups.c.series)
         totals = dict(connection.execute(by_series).all())
         position = connection.scalar(select(ledger_positions.c.position))
-    assert totals == {"label": 4, "confidence": 4, "similarity": 4, "tokens": 4}
+    series = ("label", "confidence", "label_confidence", "similarity", "tokens")
+    assert totals == dict.fromkeys(series, 4)
     assert position == only_segment(folder).stat().st_size
 
 
@@ -136,3 +138,10 @@ def test_loaders_killed_at_any_time_lose_and_double_nothing(tmp_path: Path, db: 
     writer.close()
     load_once(db, folder)
     assert stored(db) == [f"p{n}" for n in range(number)]
+
+
+def test_rows_of_a_ledger_from_before_descriptors_are_read_too() -> None:
+    full = prediction(1, descriptors=(0.1, None, 1), words=b"\x01\x00")
+    assert decode(encode([full])) == [full]
+    (row,) = json.loads(encode([prediction(1)]))
+    assert decode(json.dumps([row[:-2]]).encode()) == [prediction(1)]

@@ -23,7 +23,8 @@ from exporter.errors import (
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger, read_segment, segments
 from exporter.prediction import Prediction
-from exporter.service import Input, Service
+from exporter.recording import Input
+from exporter.service import Service
 from exporter.settings import ExporterSettings
 
 

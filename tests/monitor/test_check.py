@@ -5,20 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, func, select, update
 
 from exporter import registry
 from exporter.labels import record_labels
-from exporter.prediction import Prediction, columns
+from exporter.loader import store
+from exporter.prediction import Prediction
 from exporter.registration import register
-from exporter.tables import predictions, reference
-from monitor import episodes, history, jobs, tables
+from exporter.tables import reference
+from monitor import episodes, history, jobs, pager, stored_wealth, tables
 from monitor.asking import ask_retrain
 from monitor.check import CheckResult, run_check
 from monitor.settings import ModelSettings, MonitorSettings
 from tests.exporter.versions import build_version
 
-SETTINGS = ModelSettings(window=100, min_window=30, min_labels=60, cooldown=0.0)
+SETTINGS = ModelSettings(window=100, min_window=30, min_labels=60, cooldown=0.0, margin=0.2)
 MONITOR = MonitorSettings(evidently=False)
 
 
@@ -58,7 +59,7 @@ class Stream:
         ]
         self.sent += rows
         with self.db.begin() as connection:
-            connection.execute(insert(predictions), [columns(one) for one in made])
+            store(connection, made)
         return [one.id for one in made]
 
     def label(self, ids: list[str], label: str = "yes") -> None:
@@ -230,3 +231,45 @@ def test_an_evidently_threshold_fires_asks_for_a_retrain_and_is_resolved_when_it
     with stream.db.connect() as connection:
         causes = [one.cause for one in episodes.list_open(connection) if one.state == "firing"]
     assert "threshold:drift_characters" in causes
+
+
+def test_a_period_is_judged_when_it_is_over_whatever_its_rows(stream: Stream) -> None:
+    settings = SETTINGS.model_copy(update={"period": 3600.0})
+    stream.send(3000)
+    first = stream.check(settings).checks
+    stream.send(3000)
+    later = stream.check(settings).checks
+    ends = [checked.end_at for checked in first + later]
+    assert all(end is not None and end % 3600 == 3599 for end in ends)
+    assert sum(checked.rows for checked in first + later) == 3600 * len(ends) - int(1e9 % 3600)
+
+
+def test_a_seasonal_model_bets_on_nothing_before_its_first_day_is_complete(stream: Stream) -> None:
+    settings = SETTINGS.model_copy(update={"season": "hour-of-day"})
+    stream.send(100, down=0.5)
+    (checked,) = stream.check(settings).checks
+    assert (checked.state, checked.paged) == ("not enough data", False)
+    assert {one.log_e for one in checked.evidence} == {None}
+    assert {one.p_value for one in checked.evidence} == {None}
+
+
+def test_another_season_ends_the_pager_and_the_next_one_spends_its_own_part(stream: Stream) -> None:
+    stream.send(100, down=0.5)
+    stream.check()
+    with stream.db.begin() as connection:
+        held = connection.execute(select(tables.wealth).where(tables.wealth.c.detector == "similarity"))
+        state = dict(held.mappings().one()["state"])
+        other = pager.new_wealth([[10, 11], [10, 11]], "down")
+        assert state["strata"] == 1
+        connection.execute(
+            update(tables.wealth)
+            .where(tables.wealth.c.detector == "similarity")
+            .values(state=stored_wealth.to_json(other))
+        )
+    stream.send(100)
+    stream.check()
+    with stream.db.connect() as connection:
+        alphas = (
+            connection.execute(select(tables.pagers.c.alpha).order_by(tables.pagers.c.id)).scalars().all()
+        )
+    assert alphas == pytest.approx([0.02 / 2, 0.02 / 6])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.engines import device_problem
+
 COMMANDS = [
     "init", "demo", "up", "train", "serve", "monitor", "check", "retrain", "backtest", "models", "promote",
     "rollback", "jobs", "alerts", "labels", "doctor", "db",
@@ -73,6 +75,20 @@ def test_doctor_finds_a_database_that_does_not_answer(tmp_path: Path) -> None:
     wrong = [one["what"] for one in json.loads(done.stdout)["findings"] if not one["ok"]]
     assert wrong == ["database"]
     assert trueup("models", folder=tmp_path).returncode == 2
+
+
+def test_cuda_that_does_not_come_up_is_found_by_doctor_and_refused_by_serve(tmp_path: Path) -> None:
+    if device_problem("cuda") is None:
+        pytest.skip("this machine has CUDA")
+    (tmp_path / "trueup.toml").write_text('[exporter]\ndevice = "cuda"\n')
+    done = trueup("doctor", "--json", folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    (wrong,) = (one for one in json.loads(done.stdout)["findings"] if not one["ok"])
+    assert wrong["what"] == "[exporter] device"
+    assert "trueup[gpu]" in wrong["mend"]
+    served = trueup("serve", folder=tmp_path)
+    assert served.returncode == 2
+    assert "trueup[gpu]" in served.stderr.replace("\n", " ")
 
 
 def test_init_writes_files_that_load_and_never_overwrites_them(tmp_path: Path) -> None:

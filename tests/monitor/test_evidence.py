@@ -4,120 +4,117 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from monitor import pager
-from monitor.evidence import Detector, detectors, judge_window, open_wealth
+from exporter.sketch import SERIES
+from monitor.evidence import (
+    Detector,
+    Evidence,
+    bettors,
+    detectors,
+    judge_window,
+    open_wealth,
+    page_score,
+    weighted,
+)
+from monitor.pager import Wealth
+from monitor.reference import Reference
 from monitor.severity import mix_severity, rank_severity, rate_severity
-from monitor.windows import Window
+from monitor.stored_wealth import from_json, to_json
+from monitor.tallies import CORRECT, Tally
+from tests.monitor.counted import Sample, answers, blank, constant, held_to, sample, tally
 
-NAMES = ("billing", "sales", "tech", "travel")
 EVERY = pytest.mark.parametrize("detector", detectors(), ids=lambda detector: detector.name)
+BETTORS = pytest.mark.parametrize("detector", bettors(), ids=lambda detector: detector.name)
+REFERENCE = held_to(sample(600, seed=0))
 
 
-def window(rows: int, seed: int, *, worse: float = 0.0, first_seq: int = 1) -> Window:
-    """`worse` sd lower similarity and confidence, other classes, wrong answers."""
-    rng = np.random.default_rng(seed)
-    shares = np.array([0.4, 0.3, 0.2, 0.1]) * (1 - worse) + np.array([0.1, 0.2, 0.3, 0.4]) * worse
-    label_index = rng.choice(4, rows, p=shares / shares.sum()).astype(np.int64)
-    right = rng.random(rows) < 0.93 - 0.3 * worse
-    return Window(
-        model="router",
-        version="v1",
-        labels=NAMES,
-        label_index=label_index,
-        score=1 / (1 + np.exp(worse - 2 - rng.normal(size=rows))),
-        scores=rng.dirichlet(np.ones(4), rows),
-        similarity=0.6 + 0.1 * (rng.normal(size=rows) - worse),
-        tokens=np.full(rows, 9.0),
-        characters=np.full(rows, 40.0),
-        text=(None,) * rows,
-        truth=tuple(
-            NAMES[index if good else (index + 1) % 4]
-            for index, good in zip(label_index.tolist(), right.tolist(), strict=True)
-        ),
-        ids=tuple(str(row) for row in range(rows)),
-        first_seq=first_seq,
-        last_seq=first_seq + rows - 1,
-        start_at=0.0,
-        end_at=1.0,
-    )
+def counted(detector: Detector, found: Sample, *, to: Reference = REFERENCE, first_seq: int = 1) -> Tally:
+    """The sample as the detector reads it."""
+    if detector.reads == "labels":
+        return answers(found, first_seq=first_seq)
+    return tally(to.sketch, found, first_seq=first_seq)
 
 
-def blank(found: Window) -> Window:
-    nothing = np.full(found.rows, np.nan)
-    return replace(
-        found,
-        similarity=nothing,
-        score=nothing,
-        truth=(None,) * found.rows,
-        label_index=np.full(found.rows, -1),
-    )
+def opened(detector: Detector, reference: Reference = REFERENCE) -> Wealth | None:
+    return open_wealth(detector, reference) if detector.bet else None
 
 
-REFERENCE = window(600, seed=0)
+def judge(
+    detector: Detector,
+    found: Sample,
+    wealth: Wealth | None,
+    *,
+    to: Reference = REFERENCE,
+    first_seq: int = 1,
+    minimum: int = 30,
+) -> tuple[Evidence, Wealth | None]:
+    window = counted(detector, found, to=to, first_seq=first_seq)
+    return judge_window(detector, window, to, wealth, minimum=minimum)
 
 
 @EVERY
-def test_it_has_a_name_of_its_own_and_a_known_bet(detector: Detector) -> None:
+def test_it_has_a_name_of_its_own_a_series_and_a_known_bet(detector: Detector) -> None:
     assert [found.name for found in detectors()].count(detector.name) == 1
-    assert open_wealth(detector, REFERENCE).log_e == 0
+    assert detector.series in (*SERIES, *CORRECT)
+    assert (wealth := opened(detector)) is None or wealth.log_e == 0
     assert detector.reads in ("predictions", "labels")
+    assert (detector.reads == "labels") == (detector.series in CORRECT)
 
 
-@EVERY
-def test_one_number_a_row_that_no_other_row_changes(detector: Detector) -> None:
-    found = window(50, seed=1)
-    values = detector.values(found)
-    assert values.shape == (50,)
-    other = replace(found, score=found.score.copy(), similarity=found.similarity.copy())
-    other.score[1:], other.similarity[1:] = 0.0, 0.0
-    assert detector.values(other)[0] == values[0]
+def test_the_detectors_share_one_page_and_no_more() -> None:
+    assert sum(found.weight for found in detectors()) == pytest.approx(1)
+    assert min(found.weight for found in detectors()) >= 0
+    assert all(found.weight == 0 for found in detectors() if found.bet is None)
 
 
-@EVERY
+def test_the_page_is_paid_from_each_detectors_share_of_the_budget() -> None:
+    share = next(one.weight for one in detectors() if one.name == "similarity")
+    assert weighted("similarity", 5.0) == pytest.approx(5.0 + math.log(share))
+    assert page_score({"similarity": 5.0, "repetition": 5.0}) == weighted("similarity", 5.0)
+    assert weighted("label_free_accuracy", 50.0) == -math.inf  # its evidence is that of confidence
+
+
+@BETTORS
 def test_it_pages_a_large_change_within_five_windows_and_says_how_large(detector: Detector) -> None:
-    wealth = open_wealth(detector, REFERENCE)
+    wealth = opened(detector)
     for t in range(5):
-        found, wealth = judge_window(
-            detector, window(200, seed=t + 1, worse=1.0, first_seq=1 + 200 * t), REFERENCE, wealth, minimum=30
-        )
+        found, wealth = judge(detector, sample(200, seed=t + 1, worse=1.0), wealth, first_seq=1 + 200 * t)
+    assert wealth is not None
     assert found.log_e == wealth.log_e >= math.log(4 / 0.01)
     assert found.p_value is not None
     assert found.p_value < 1e-3
     assert found.effect is not None
-    assert abs(found.effect) > 0.2
+    assert abs(found.effect) > 0.1
 
 
-@EVERY
+@BETTORS
 def test_clean_windows_are_not_paged(detector: Detector) -> None:
-    wealth = open_wealth(detector, REFERENCE)
+    wealth = opened(detector)
     for t in range(20):
-        _, wealth = judge_window(
-            detector, window(200, seed=t + 1, first_seq=1 + 200 * t), REFERENCE, wealth, minimum=30
-        )
+        _, wealth = judge(detector, sample(200, seed=t + 1), wealth, first_seq=1 + 200 * t)
+        assert wealth is not None
         assert wealth.log_e < math.log(100)
 
 
 @EVERY
 def test_p_values_of_clean_windows_are_below_a_tenth_about_a_tenth_of_the_time(detector: Detector) -> None:
     low = 0
-    for seed in range(200):
-        base, current = (
-            detector.values(window(rows, seed=2 * seed + k)) for k, rows in ((1000, 150), (1001, 80))
-        )
-        low += detector.severity(base, current, seed=seed).p_value <= 0.1
-    assert low / 200 <= 0.1 + 3 * math.sqrt(0.09 / 200)
+    for number in range(150):
+        reference = held_to(sample(160, seed=2 * number + 1000))
+        found, _ = judge(detector, sample(80, seed=2 * number + 1001), None, to=reference)
+        assert found.p_value is not None
+        low += found.p_value <= 0.1
+    assert low / 150 <= 0.1 + 3 * math.sqrt(0.09 / 150)
 
 
 @EVERY
 @pytest.mark.parametrize("rows", [0, 1, 29])
 def test_too_few_rows_are_no_evidence_and_no_bet(detector: Detector, rows: int) -> None:
-    wealth = open_wealth(detector, REFERENCE)
-    found, after = judge_window(detector, window(rows, seed=1, worse=1.0), REFERENCE, wealth, minimum=30)
+    wealth = opened(detector)
+    found, after = judge(detector, sample(rows, seed=1, worse=1.0), wealth)
     assert (found.enough, found.rows) == (False, rows)
     assert (found.effect, found.p_value, found.log_e) == (None, None, None)
     assert after is wealth
@@ -127,61 +124,75 @@ def test_too_few_rows_are_no_evidence_and_no_bet(detector: Detector, rows: int) 
 @EVERY
 @pytest.mark.parametrize("empty", ["window", "reference"])
 def test_rows_without_values_are_no_evidence(detector: Detector, empty: str) -> None:
-    current, base = window(100, seed=1), REFERENCE
-    current, base = (blank(current), base) if empty == "window" else (current, blank(base))
-    found, _ = judge_window(detector, current, base, open_wealth(detector, base), minimum=30)
-    assert not found.enough
-    assert found.p_value is None
+    reference = held_to(blank(600)) if empty == "reference" else REFERENCE
+    found = blank(100) if empty == "window" else sample(100, seed=1)
+    seen, _ = judge(detector, found, opened(detector, reference), to=reference)
+    assert not seen.enough
+    assert seen.p_value is None
 
 
-@EVERY
+@BETTORS
 def test_one_row_gives_finite_numbers_where_one_row_is_asked_for(detector: Detector) -> None:
-    found, wealth = judge_window(
-        detector, window(1, seed=1), REFERENCE, open_wealth(detector, REFERENCE), minimum=1
-    )
+    found, wealth = judge(detector, sample(1, seed=1), opened(detector), minimum=1)
+    assert wealth is not None
     assert found.enough
     assert all(math.isfinite(number) for number in (found.effect or 0, found.p_value or 0, wealth.log_e))
 
 
-@EVERY
+@BETTORS
 def test_constant_rows_prove_nothing(detector: Detector) -> None:
-    def constant(rows: int) -> Window:
-        found = window(rows, seed=0)
-        return replace(
-            found,
-            similarity=np.full(rows, 0.5),
-            score=np.ones(rows),
-            label_index=np.zeros(rows, dtype=np.int64),
-            truth=(NAMES[0],) * rows,
-        )
-
-    base = constant(300)
-    wealth = open_wealth(detector, base)
+    reference = held_to(constant(300))
+    wealth = opened(detector, reference)
     for t in range(5):
-        found, wealth = judge_window(
-            detector, replace(constant(100), first_seq=1 + 100 * t), base, wealth, minimum=30
-        )
+        found, wealth = judge(detector, constant(100), wealth, to=reference, first_seq=1 + 100 * t)
         assert found.p_value is not None
-        assert found.p_value > 0.5
-        assert found.effect == 0
+        assert found.p_value > 0.49
+        assert found.effect == pytest.approx(0)
+    assert wealth is not None
     assert wealth.log_e < math.log(20)
 
 
-@EVERY
+@BETTORS
 def test_results_are_the_same_in_every_run_and_are_json(detector: Detector) -> None:
-    runs = [
-        judge_window(detector, window(100, seed=1), REFERENCE, open_wealth(detector, REFERENCE), minimum=30)
-        for _ in range(2)
-    ]
-    assert runs[0][0] == runs[1][0]
-    state = json.loads(json.dumps(pager.to_json(runs[0][1]), allow_nan=False))
-    assert pager.from_json(state).log_e == runs[1][1].log_e
-    assert json.loads(json.dumps(runs[0][0].detail, allow_nan=False))
-    assert {"effect", "test"} <= runs[0][0].detail.keys()
+    runs = [judge(detector, sample(100, seed=1), opened(detector)) for _ in range(2)]
+    (first, wealth), (second, again) = runs
+    assert first == second
+    assert wealth is not None
+    assert again is not None
+    state = json.loads(json.dumps(to_json(wealth), allow_nan=False))
+    assert from_json(state).log_e == again.log_e
+    assert json.loads(json.dumps(first.detail, allow_nan=False))
+    assert {"effect", "test"} <= first.detail.keys()
 
 
-def test_only_class_mix_means_no_loss() -> None:
-    assert [found.name for found in detectors() if not found.means_loss] == ["class_mix"]
+def test_severity_may_look_back_while_the_bet_sees_the_window_only() -> None:
+    (detector,) = (found for found in detectors() if found.name == "similarity")
+    window, recent = sample(100, seed=1), sample(400, seed=2, worse=1.0)
+    plain, wealth = judge(detector, window, opened(detector))
+    rolled, same = judge_window(
+        detector,
+        counted(detector, window),
+        REFERENCE,
+        opened(detector),
+        minimum=30,
+        recent=counted(detector, recent),
+    )
+    assert wealth is not None
+    assert same is not None
+    assert rolled.log_e == plain.log_e
+    assert (rolled.p_value or 1) < 1e-6 < (plain.p_value or 0)
+
+
+def test_changes_of_texts_alone_mean_no_loss() -> None:
+    loss = {found.name for found in detectors() if found.means_loss}
+    assert loss == {"accuracy", "confidence", "label_free_accuracy", "similarity"}
+
+
+def test_accuracy_without_labels_follows_confidence() -> None:
+    (detector,) = (found for found in detectors() if found.name == "label_free_accuracy")
+    clean, worse = (judge(detector, sample(500, seed=5, worse=w), None)[0] for w in (0.0, 1.0))
+    assert clean.effect == pytest.approx(0, abs=0.02)
+    assert (worse.p_value or 1) < 1e-6
 
 
 def test_an_unseen_class_is_surprising_but_finite() -> None:
@@ -198,7 +209,7 @@ def test_severities_agree_with_scipy() -> None:
     a, b = rng.normal(size=80), rng.normal(size=50) - 0.3
     assert rank_severity(a, b).p_value == pytest.approx(mannwhitneyu(b, a, alternative="less").pvalue)
     table = [[40, 10], [95, 5]]
-    right = [np.repeat([1.0, 0.0], row) for row in table]
-    assert rate_severity(right[1], right[0]).p_value == pytest.approx(
+    wrong_right = [np.array(row[::-1]) for row in table]
+    assert rate_severity(wrong_right[1], wrong_right[0]).p_value == pytest.approx(
         fisher_exact(table, alternative="less").pvalue
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
 from exporter.database import NOW
 from monitor import jobs, tables
@@ -141,6 +141,44 @@ def test_a_cancelled_job_whose_worker_died_is_not_run_again(db: Engine) -> None:
     expire(db)
     assert jobs.claim(db, "w", lease_s=60) is None
     assert only(db).state == "cancelled"
+
+
+@pytest.mark.parametrize("end", ["retry", "give_back"])
+def test_a_job_that_was_cancelled_while_it_ran_is_not_queued_again(db: Engine, end: str) -> None:
+    add(db)
+    job = claimed(db)
+    jobs.cancel(db, job.id)
+    with db.begin() as connection:
+        if end == "retry":
+            assert not jobs.retry(connection, job, "boom")
+        else:
+            jobs.give_back(connection, job)
+    assert only(db).state == "cancelled"
+    assert only(db).finished_at is not None
+    add(db, key="k2")  # and the model is free again
+
+
+def test_each_failure_waits_four_times_longer_than_the_one_before(db: Engine) -> None:
+    add(db, max_attempts=9)
+    waits = []
+    for _ in range(3):
+        wake(db)
+        job = claimed(db)
+        with db.begin() as connection:
+            jobs.retry(connection, job, "boom")
+            wait = connection.execute(select(tables.jobs.c.not_before - NOW)).scalar_one()
+        waits.append(wait)
+    assert waits == pytest.approx([5.0, 20.0, 80.0], abs=3.0)
+
+
+@pytest.mark.parametrize("column", ["lease_until", "not_before"])
+def test_a_job_written_before_the_clock_was_set_back_is_not_lost(db: Engine, column: str) -> None:
+    add(db)
+    if column == "lease_until":
+        claimed(db)
+    with db.begin() as connection:
+        connection.execute(update(tables.jobs).values(**{column: NOW + 86400.0}))
+    assert claimed(db, "next").worker == "next"
 
 
 def test_twenty_workers_at_once_share_ten_jobs_without_a_double(db: Engine) -> None:

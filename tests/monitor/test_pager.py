@@ -13,6 +13,7 @@ from monitor import pager, ranks
 from monitor.errors import StoredWealthError, UnknownBetError, WealthMismatchError
 from monitor.pager import Wealth
 from monitor.ranks import Bet, Floats
+from monitor.stored_wealth import from_json, to_json
 
 BETS: list[Bet] = ["down", "up", "both", "any"]
 
@@ -174,7 +175,7 @@ def test_state_survives_json_to_the_last_bit_also_after_starts_were_cashed() -> 
     rng = np.random.default_rng(0)
     wealth = pager.new_wealth([10] * 10, "any")
     for t in range(pager.MAX_STARTS + 5):
-        kept = pager.from_json(json.loads(json.dumps(pager.to_json(wealth), allow_nan=False)))
+        kept = from_json(json.loads(json.dumps(to_json(wealth), allow_nan=False)))
         assert kept.log_e == wealth.log_e
         counts = rng.multinomial(30, [0.1] * 10).tolist()
         assert kept.update(counts).log_e == wealth.update(counts).log_e, t
@@ -215,10 +216,12 @@ def test_an_unknown_bet_is_refused_with_those_that_exist() -> None:
         pager.new_wealth([2, 2], "sideways")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("state", [{}, {"format": 2}, {"format": 1, "m": [1]}, {"format": 1, "m": 3}])
+@pytest.mark.parametrize(
+    "state", [{}, {"format": 3}, {"format": 2}, {"format": 1, "m": [1]}, {"format": 1, "m": 3}]
+)
 def test_a_broken_state_is_refused(state: dict[str, object]) -> None:
     with pytest.raises(StoredWealthError):
-        pager.from_json(state)
+        from_json(state)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 100, 999])
@@ -233,3 +236,75 @@ def test_the_combined_evidence_is_never_more_than_the_mean_of_the_e_values() -> 
     rng = np.random.default_rng(0)
     for log_es in rng.normal(scale=3, size=(50, 4)).tolist():
         assert pager.combine(log_es) <= math.log(np.mean(np.exp(log_es))) + 1e-12
+
+
+def test_the_expected_e_value_stays_exactly_one_over_strata() -> None:
+    """Two strata, one row a window in each: every clean stream, with its probability."""
+    m = [[2, 3], [1, 4]]
+
+    def expected(wealth: Wealth, urns: list[list[int]], windows: int) -> float:
+        if windows == 0:
+            return math.exp(wealth.log_e)
+        total = 0.0
+        for first, second in itertools.product(range(2), repeat=2):
+            chance = urns[0][first] / sum(urns[0]) * urns[1][second] / sum(urns[1])
+            counts = np.zeros((2, 2))
+            counts[0, first], counts[1, second] = 1, 1
+            grown = [
+                [k + int(c) for k, c in zip(*pair, strict=True)] for pair in zip(urns, counts, strict=True)
+            ]
+            total += chance * expected(wealth.update(counts), grown, windows - 1)
+        return total
+
+    for bet in BETS:
+        assert expected(pager.new_wealth(m, bet), m, 4) == pytest.approx(1, abs=1e-12)
+
+
+def test_strata_that_a_window_does_not_touch_keep_what_they_won() -> None:
+    rng = np.random.default_rng(0)
+    m = [ranks.gaps(60, "down") for _ in range(3)]
+    step, whole = pager.new_wealth(m, "down"), pager.new_wealth(m, "down")
+    for t in range(6):
+        counts = np.zeros((3, len(m[0])))
+        counts[t % 3] = rng.multinomial(40, np.array(m[0]) / sum(m[0]))
+        step = step.update(counts)
+        whole = replace(
+            step,
+            ratios=step._log_ratios(step.urn, np.arange(3)),
+        )
+        assert step.log_e == pytest.approx(whole.log_e, abs=1e-9)
+
+
+def test_one_stratum_is_the_same_as_none() -> None:
+    m = ranks.gaps(100, "up")
+    counts = np.random.default_rng(1).multinomial(50, np.array(m) / sum(m))
+    plain = pager.new_wealth(m, "up").update(counts.tolist())
+    assert pager.new_wealth([m], "up").update(counts[None, :].astype(float)).log_e == plain.log_e
+
+
+def test_strata_may_have_different_numbers_of_bins_and_survive_json() -> None:
+    m = [ranks.gaps(100, "down"), ranks.gaps(5, "down"), [4]]
+    wealth = pager.new_wealth(m, "down")
+    counts = np.zeros((3, len(m[0])))
+    counts[0, :3], counts[1, 2] = 5, 3
+    after = wealth.update(counts)
+    assert math.isfinite(after.log_e)
+    assert from_json(json.loads(json.dumps(to_json(after)))).log_e == after.log_e
+
+
+def test_a_state_of_an_earlier_release_keeps_its_wealth_and_wins_nothing_by_the_change() -> None:
+    old = {
+        "format": 1,
+        "bet": "down",
+        "m": [10, 10],
+        "urn": [30, 10],
+        "bases": [[10, 10]],
+        "priors": [math.log(0.25)],
+        "wealths": [2.0],
+        "cash": None,
+        "windows": 1,
+        "unspent": 0.75,
+    }
+    read = from_json(old)
+    assert read.log_e == pytest.approx(math.log(0.25 * math.exp(2) + 0.75))
+    assert read.urn.tolist() == [[30, 10]]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.policy import Limits, Situation, decide
+from monitor.policy import LOSS_LINE, Limits, Situation, decide
 
 LINE = math.log(100)
 QUIET = {"accuracy": 0.0, "class_mix": -1.0, "confidence": -1.0, "similarity": -1.0}
@@ -179,6 +179,176 @@ ROWS = [
         "3 of 200",
     ),
     (
+        "a page waits for the labels of its own change",
+        replace(DRIFT, labels_since_champion=5000, labels_since_onset=83),
+        LIMITS,
+        "wait",
+        "page",
+        True,
+        ("drift",),
+        "83 of 200 since the change began (min_labels)",
+    ),
+    (
+        "a loss that no retrain won back asks again",
+        replace(CALM, log_e_loss=LOSS_LINE, labels_since_champion=500),
+        LIMITS,
+        "retrain",
+        "accuracy",
+        False,
+        (),
+        "proven lower than it was once (e = 20)",
+    ),
+    (
+        "just under its line it does not",
+        replace(CALM, log_e_loss=LOSS_LINE - 1e-6, labels_since_champion=500),
+        LIMITS,
+        "none",
+        None,
+        False,
+        (),
+        "Nothing",
+    ),
+    (
+        "a page comes before it",
+        replace(DRIFT, log_e_loss=50.0),
+        LIMITS,
+        "retrain",
+        "page",
+        True,
+        ("drift",),
+        "drift",
+    ),
+    (
+        "a class mix whose loss is proven retrains",
+        replace(CALM, log_e_loss=9.0, open_causes=("class_mix",)),
+        LIMITS,
+        "retrain",
+        "accuracy",
+        False,
+        (),
+        "proven lower",
+    ),
+    (
+        "it can be switched off",
+        replace(CALM, log_e_loss=50.0),
+        replace(LIMITS, recover=False),
+        "none",
+        None,
+        False,
+        (),
+        "Nothing",
+    ),
+    (
+        "it waits until the labels have grown",
+        replace(CALM, log_e_loss=9.0, labels_since_champion=499, labels_learnt=1000),
+        LIMITS,
+        "wait",
+        "accuracy",
+        False,
+        (),
+        "499 of 500 since the champion was made (label_growth)",
+    ),
+    (
+        "and until the verdict can be proven",
+        replace(CALM, log_e_loss=9.0, labels_since_champion=250),
+        replace(LIMITS, proof_labels=396),
+        "wait",
+        "accuracy",
+        False,
+        (),
+        "250 of 396 since the champion was made (verdict_share, margin)",
+    ),
+    (
+        "what answers a page is proven by its gain",
+        replace(DRIFT, open_causes=("drift",)),
+        replace(LIMITS, proof_labels=396),
+        "retrain",
+        "page",
+        True,
+        ("drift",),
+        "",
+    ),
+    (
+        "a refused challenger is not tried again with the same labels",
+        replace(DRIFT, labels_since_onset=250, labels_refused=240),
+        LIMITS,
+        "wait",
+        "page",
+        True,
+        ("drift",),
+        "250 of 360 since the change began (label_growth)",
+    ),
+    (
+        "but with half as many again",
+        replace(DRIFT, labels_since_onset=360, labels_refused=240),
+        LIMITS,
+        "retrain",
+        "page",
+        True,
+        ("drift",),
+        "",
+    ),
+    (
+        "the circuit breaker says when it tries once more",
+        replace(DRIFT, labels_since_onset=479, labels_refused=240, consecutive_rejections=3),
+        LIMITS,
+        "wait",
+        "page",
+        True,
+        ("drift",),
+        "It tries once more with 480 labels.",
+    ),
+    (
+        "and does, as long as the labels double",
+        replace(DRIFT, labels_since_onset=480, labels_refused=240, consecutive_rejections=7),
+        LIMITS,
+        "retrain",
+        "page",
+        True,
+        ("drift",),
+        "",
+    ),
+    (
+        "N new labels",
+        replace(CALM, labels_since_champion=1000),
+        replace(LIMITS, new_labels=1000),
+        "retrain",
+        "labels",
+        False,
+        (),
+        "1000 labels are new since the champion was made (new_labels = 1000)",
+    ),
+    (
+        "one label fewer",
+        replace(CALM, labels_since_champion=999),
+        replace(LIMITS, new_labels=1000),
+        "none",
+        None,
+        False,
+        (),
+        "Nothing",
+    ),
+    (
+        "N new labels are braked too",
+        replace(CALM, labels_since_champion=1000, consecutive_rejections=3),
+        replace(LIMITS, new_labels=1000),
+        "wait",
+        "labels",
+        False,
+        (),
+        "Circuit breaker",
+    ),
+    (
+        "no brake and no growth holds a person",
+        replace(CALM, asked="manual", labels_refused=1000, labels_learnt=9000),
+        replace(LIMITS, proof_labels=396),
+        "retrain",
+        "manual",
+        False,
+        (),
+        "A person asked",
+    ),
+    (
         "a person is not braked",
         replace(CALM, asked="manual", last_retrain_at=1e6, retrains_in_24_h=9, consecutive_rejections=9),
         replace(LIMITS, approval=True),
@@ -245,3 +415,14 @@ def test_every_obstacle_is_named_at_once() -> None:
         last_retrain_at=1e6,
     )
     assert len(decide(stuck, replace(LIMITS, approval=True)).reasons) == 7
+
+
+def test_the_same_loss_is_answered_about_as_often_as_the_logarithm_of_its_labels() -> None:
+    losing = replace(CALM, log_e_loss=50.0)
+    learnt, since, retrains = 0, 0, 0
+    for _ in range(10_000):
+        since += 1
+        now = replace(losing, labels_since_champion=since, labels_learnt=learnt)
+        if decide(now, LIMITS).action == "retrain":
+            learnt, since, retrains = learnt + since, 0, retrains + 1
+    assert 8 <= retrains <= 12

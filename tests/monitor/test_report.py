@@ -8,14 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sqlalchemy import Engine, insert, select
 
+from exporter.redact import kept_text
+from monitor import report, tables
+from monitor.config import ConfigError, load_settings
 from monitor.report import ReportRequest, ReportResult, run_report
+from monitor.report_metrics import METRICS, judged
+from monitor.report_request import write_frame
+from monitor.report_rows import write_metrics
+from monitor.retention import RUNS, prune
 from monitor.severity import rank_severity
+from monitor.tables import checks
 from monitor.windows import Window
 
 
-def window(rows: int, seed: int, *, lower: float = 0.0, labelled: bool = True) -> Window:
+def window(rows: int, seed: int, *, lower: float = 0.0, labelled: bool = True, texts: bool = True) -> Window:
     rng = np.random.default_rng(seed)
     index = rng.integers(0, 4, rows)
     truth = tuple("abcd"[i] if rng.random() < 0.9 else "a" for i in index)
@@ -29,7 +39,11 @@ def window(rows: int, seed: int, *, lower: float = 0.0, labelled: bool = True) -
         similarity=rng.normal(0.6 - 0.1 * lower, 0.1, rows),
         tokens=rng.integers(5, 60, rows).astype(float),
         characters=rng.integers(20, 300, rows).astype(float),
-        text=(None,) * rows,
+        text=tuple(f"please help with {word}. thanks" * int(rng.integers(1, 4)) for word in "abcd" * rows)[
+            :rows
+        ]
+        if texts
+        else (None,) * rows,
         truth=truth if labelled else (None,) * rows,
         ids=tuple(map(str, range(rows))),
         first_seq=1,
@@ -74,9 +88,18 @@ def test_every_column_has_its_own_method_and_threshold(drifted: tuple[Window, Re
         "drift_label": "trueup_mix",
         "drift_characters": "ks",
         "drift_tokens": "ks",
+        "drift_text_length": "ks",
+        "drift_word_count": "ks",
+        "drift_sentence_count": "ks",
+        "drift_non_letters": "ks",
+        "mean_similarity": "MeanValue",
+        "mean_confidence": "MeanValue",
         "accuracy": "Accuracy",
         "macro_f1": "F1Score",
+        "macro_precision": "Precision",
+        "macro_recall": "Recall",
     }
+    assert list(methods) == list(METRICS)
 
 
 def test_only_configured_thresholds_count_as_exceeded(drifted: tuple[Window, ReportResult]) -> None:
@@ -99,35 +122,30 @@ def test_files_are_whole_and_the_child_is_frugal(drifted: tuple[Window, ReportRe
 
 
 def test_a_column_without_values_is_left_out_and_the_rest_is_reported(tmp_path: Path) -> None:
-    current = window(300, seed=1, labelled=False)
+    current = window(300, seed=1, labelled=False, texts=False)
     current = replace(current, similarity=np.full(300, np.nan), score=np.full(300, 0.7))
     result = run_report(request(tmp_path, current))
-    assert {one["name"] for one in result.failed} == {"drift_similarity", "quality"}
-    assert [metric["name"] for metric in result.metrics] == [
-        "drift_confidence",
-        "drift_label",
-        "drift_characters",
-        "drift_tokens",
-    ]
+    missing = {"similarity", "text_length", "word_count", "sentence_count", "non_letters"}
+    quality = {"accuracy", "macro_f1", "macro_precision", "macro_recall"}
+    failed = {one["name"] for one in result.failed}
+    assert failed == {f"drift_{name}" for name in missing} | {"mean_similarity"} | quality
+    assert {metric["name"] for metric in result.metrics} == {*METRICS} - failed
     assert result.html is not None
     assert result.quality_html is None
 
 
 def test_one_metric_that_raises_never_loses_the_others(tmp_path: Path) -> None:
-    from monitor import report
-
-    broken = replace(report.COLUMNS[0], method="no such test")
     frames = {name: tmp_path / f"{name}.parquet" for name in ("reference", "current", "labelled")}
-    from monitor.report_request import write_frame
-
     for seed, path in enumerate(frames.values()):
         write_frame(window(100, seed=seed), path, rows=1000, seed=0)
-    orders = {name: str(path) for name, path in frames.items()}
-    orders |= {"html": str(tmp_path / "x.html"), "json": str(tmp_path / "x.json")}
+    orders = {name: str(path) for name, path in frames.items()} | dict.fromkeys(("at", "workspace"))
+    orders |= {"html": str(tmp_path / "x.html"), "json": str(tmp_path / "x.json"), "version": "v1"}
     code = (
         "import json, sys; from dataclasses import replace; from monitor import report; "
-        f"report.COLUMNS = (replace(report.COLUMNS[0], method={broken.method!r}), *report.COLUMNS[1:]); "
-        "print(json.dumps(report.make_report({**json.loads(sys.argv[1]), 'thresholds': {}})))"
+        "columns = [replace(report.COLUMNS[0], method='no such test'), *report.COLUMNS[1:-1], "
+        "replace(report.COLUMNS[-1], descriptor='NoSuchDescriptor')]; "
+        "request = {**json.loads(sys.argv[1]), 'thresholds': {}}; "
+        "print(json.dumps(report.make_report(request, columns)))"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, json.dumps(orders)],
@@ -137,8 +155,83 @@ def test_one_metric_that_raises_never_loses_the_others(tmp_path: Path) -> None:
         env={**os.environ, "DO_NOT_TRACK": "1", "PYTHONPATH": str(Path(report.__file__).parents[1])},
     )
     found = json.loads(done.stdout.splitlines()[-1])
-    assert [one["name"] for one in found["failed"]] == ["drift_similarity"]
-    assert len(found["metrics"]) == 6
+    failed = {one["name"]: one["reason"] for one in found["failed"]}
+    assert set(failed) == {"drift_similarity", "drift_non_letters"}
+    assert "NoSuchDescriptor" in failed["drift_non_letters"]
+    assert len(found["metrics"]) == len(METRICS) - 2
+
+
+def test_descriptors_see_that_texts_became_longer(tmp_path: Path) -> None:
+    current = window(300, seed=1)
+    longer = replace(current, text=tuple(f"{text}. and one more sentence." for text in current.text))
+    values = {one["name"]: one["value"] for one in run_report(request(tmp_path, longer)).metrics}
+    assert values["drift_word_count"] < 1e-6
+    assert values["drift_sentence_count"] < 1e-6
+    assert values["drift_tokens"] > 1e-3
+
+
+def test_hashed_texts_are_no_texts(tmp_path: Path) -> None:
+    path = tmp_path / "frame.parquet"
+    hashed = kept_text("lost card", "hash")
+    write_frame(replace(window(20, seed=0), text=(hashed, "kept") * 10), path, rows=100, seed=0)
+    assert pd.read_parquet(path)["text"].isna().tolist() == [True, False] * 10
+
+
+def test_reports_become_runs_of_a_workspace_within_its_budget(tmp_path: Path) -> None:
+    place = {"workspace": tmp_path / "workspace"}
+    assert run_report(request(tmp_path, window(100, seed=1), **place)).failed == ()
+    run_report(request(tmp_path, window(100, seed=2), **place))
+    projects = list((tmp_path / "workspace").glob("*/metadata.json"))
+    runs = list((tmp_path / "workspace").glob(RUNS))
+    assert [json.loads(one.read_text())["name"] for one in projects] == ["router"]
+    assert len(runs) == 4
+    budget_mb = (sum(run.stat().st_size for run in runs) - 1) / 2**20
+    assert prune(tmp_path / "workspace", budget_mb, RUNS) == 1
+    assert len(list((tmp_path / "workspace").glob(RUNS))) == 3
+    assert projects[0].exists()
+
+
+def test_a_workspace_that_cannot_be_written_costs_only_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    result = run_report(request(tmp_path, window(100, seed=1), workspace=tmp_path / "file" / "workspace"))
+    assert [one["name"] for one in result.failed] == ["workspace"]
+    assert len(result.metrics) == len(METRICS)
+
+
+def test_the_folder_of_reports_keeps_its_budget_after_the_newest_report(tmp_path: Path) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.html").write_bytes(bytes(6 * 2**20))
+        os.utime(folder / f"{number}.html", (number, number))
+    result = run_report(request(tmp_path, window(100, seed=1), budget_mb=16.0))
+    assert result.html is not None
+    assert sorted(path.name for path in folder.iterdir()) == ["2.html", "7.html", "7.json", "7.quality.html"]
+
+
+def test_the_metrics_of_a_report_become_rows_also_those_that_failed(db: Engine) -> None:
+    found = judged(METRICS["accuracy"], 0.7, {"accuracy": 0.8})
+    lost = judged(METRICS["drift_label"], float("nan"), {})
+    result = ReportResult(metrics=(found, lost), failed=({"name": "drift_tokens", "reason": "no values"},))
+    check = {"model": "m", "version": "v1", "state": "ok", "last_seq": 1, "last_label_seq": 0, "rows": 1}
+    with db.begin() as connection:
+        values = check | {"id": 5, "labelled": 0, "paged": False, "at": 0.0}
+        connection.execute(insert(checks).values(**values))
+        write_metrics(connection, 5, result)
+        rows = {row.metric: row for row in connection.execute(select(tables.report_metrics))}
+    assert (rows["accuracy"].value, rows["accuracy"].threshold, rows["accuracy"].drifted) == (0.7, 0.8, True)
+    assert (rows["drift_label"].value, rows["drift_label"].drifted) == (None, False)
+    assert rows["drift_label"].failed is not None
+    assert (rows["drift_tokens"].failed, rows["drift_tokens"].value) == ("no values", None)
+
+
+def test_a_threshold_on_an_unknown_metric_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "trueup.toml"
+    path.write_text("[models.a.thresholds]\nmacro_recall = 0.8\ndrift_word_count = 1e-4\n")
+    assert load_settings(path).model("a").thresholds == {"macro_recall": 0.8, "drift_word_count": 1e-4}
+    path.write_text("[models.a.thresholds]\ndrift_words = 0.1\n")
+    with pytest.raises(ConfigError, match=r"drift_words.*drift_word_count"):
+        load_settings(path)
 
 
 def test_a_timeout_is_a_result_with_its_reason(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from exporter import registry
 from exporter.database import NOW, open_database, sqlite_url
 from monitor import episodes, jobs, retrain, tables
 from monitor.check import run_check
-from monitor.compose import NothingNewError, compose, is_held_out
+from monitor.compose import NothingNewError, compose
 from monitor.jobs import Job, JobLost
 from monitor.migrate import upgrade
+from monitor.proof import proof_rows
 from monitor.retrain import Workshop, run_job
 from monitor.settings import ModelSettings, MonitorSettings
 from tests.monitor import tiny
@@ -107,7 +108,7 @@ def test_no_row_is_both_learnt_and_proof(desk: Desk) -> None:
     assert len(held) == len(set(held))
     parent = read_holdout(registry.version_path(desk.db, "desks", "v1") / "holdout.parquet")
     assert held[: lesson.pairing.base_rows] == [row.text for row in parent]
-    assert all(is_held_out(id_, SETTINGS.verdict_share) for id_ in lesson.pairing.recent_ids)
+    assert len(lesson.pairing.recent_ids) == proof_rows(300, SETTINGS.verdict_share)
     assert {row.origin for row in lesson.rows} == {"base", "traffic"}
     recent = [row for row in lesson.holdout if row.slice == "recent"]
     assert sum(row.label is None for row in recent) == 100

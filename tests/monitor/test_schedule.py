@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import threading
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import apscheduler.schedulers.base
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, insert, select, update
 
+import monitor.clock
 from exporter.database import NOW
-from monitor import schedule
+from monitor.clock import start_clock
 from monitor.cron import BadSchedule, next_due, parse
 from monitor.lease import LEADER, acquire
 from monitor.schedule import SlotLost, claim_slot, finish_slot, keep_slot, tick
@@ -145,11 +149,90 @@ def test_a_failed_slot_keeps_its_error(db: Engine) -> None:
     assert found == ["boom"]
 
 
+def test_a_slot_that_kills_its_workers_ends_as_failed_and_lets_the_others_in(db: Engine) -> None:
+    last_slot_was(db, 2.5)
+    tick(db, {"check:m": parse("every 1s")}, holder="a", epoch=lead(db))
+    first = slots(db)[0]
+    for _ in range(10):
+        slot = claim_slot(db, "w", lease_s=60)
+        assert slot is not None
+        assert slot.due_at == first
+        with db.begin() as connection:
+            running = due_slots.c.state == "running"
+            connection.execute(update(due_slots).where(running).values(lease_until=NOW - 1))
+    slot = claim_slot(db, "w", lease_s=60)
+    assert slot is not None
+    assert slot.due_at == first + 1.0
+    assert slots(db, "failed") == [first]
+
+
+def test_a_clock_set_back_repeats_no_slot_and_stops_no_schedule(db: Engine) -> None:
+    last_slot_was(db, 5.0)
+    tick(db, {"check:m": parse("every 1s")}, holder="a", epoch=lead(db))
+    with db.begin() as connection:  # an hour from now, as the clock was for a moment
+        later = insert(due_slots).values(
+            schedule="check:m", due_at=NOW + 3600.0, state="done", attempt=1, epoch=1
+        )
+        connection.execute(later)
+        newest = max(slots(db))
+        connection.execute(delete(due_slots).where(due_slots.c.due_at == newest))
+    assert tick(db, {"check:m": parse("every 1s")}, holder="a", epoch=lead(db)) >= 1
+    due = slots(db)
+    assert newest in due
+    assert len(due) == len(set(due))
+
+
+def test_a_slot_written_before_the_clock_was_set_back_is_not_held_for_ever(db: Engine) -> None:
+    last_slot_was(db, 1.5)
+    tick(db, {"check:m": parse("every 1s")}, holder="a", epoch=lead(db))
+    assert claim_slot(db, "w1", lease_s=60) is not None
+    with db.begin() as connection:
+        running = due_slots.c.state == "running"
+        connection.execute(update(due_slots).where(running).values(lease_until=NOW + 86400.0))
+    again = claim_slot(db, "w2", lease_s=60)
+    assert again is not None
+    assert again.attempt == 2
+
+
 def test_the_clock_calls_again_and_again_until_it_is_shut_down() -> None:
-    import threading
+    calls = threading.Semaphore(0)
+    clock = start_clock(calls.release, every_s=0.02)
+    assert calls.acquire(timeout=10)
+    assert calls.acquire(timeout=10)
+    clock.shutdown()
+    assert not clock.running
+
+
+def test_a_slow_step_of_the_clock_does_not_hold_up_the_other() -> None:
+    calls, end = threading.Semaphore(0), threading.Event()
+
+    def slow() -> None:
+        end.wait(10)
+
+    clock = start_clock(calls.release, slow, every_s=0.02)
+    for _ in range(5):
+        assert calls.acquire(timeout=10)
+    assert not end.is_set()
+    end.set()
+    clock.shutdown()
+
+
+@pytest.mark.parametrize("jump", [-timedelta(hours=1), timedelta(days=365)])
+def test_the_clock_goes_on_when_the_machines_time_jumps(
+    jump: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + jump
 
     calls = threading.Semaphore(0)
-    clock = schedule.start_clock(calls.release, every_s=0.02)
+    clock = start_clock(calls.release, every_s=0.02)
     assert calls.acquire(timeout=10)
-    assert calls.acquire(timeout=10)
+    for module in (apscheduler.schedulers.base, monitor.clock):
+        monkeypatch.setattr(module, "datetime", Jumped)
+    time.sleep(0.1)
+    while calls.acquire(blocking=False):
+        pass
+    assert all(calls.acquire(timeout=5) for _ in range(5))
     clock.shutdown()

@@ -11,12 +11,13 @@ from monitor.verdict import (
     Intent,
     Pairs,
     gain_lower_bound,
-    judge,
+    judge_accuracy,
     mcnemar_mid_p,
     non_inferiority,
     pair,
     power_line,
 )
+from tests.benchmarks.verdict import exact_size
 
 
 def draw(rng: np.random.Generator, n: int, discordant: float, gain: float) -> Pairs:
@@ -30,7 +31,7 @@ def draw(rng: np.random.Generator, n: int, discordant: float, gain: float) -> Pa
 def promoted(intent: Intent, *, recent_gain: float, base_gain: float, runs: int = 600, n: int = 300) -> float:
     rng = np.random.default_rng(11)
     verdicts = [
-        judge(
+        judge_accuracy(
             intent, recent=draw(rng, n, 0.06, recent_gain), base=draw(rng, 1000, 0.06, base_gain), margin=0.03
         )
         for _ in range(runs)
@@ -69,6 +70,15 @@ def test_mid_p_is_the_binomial_tail_less_half_of_what_was_seen(b: int, c: int) -
     assert mcnemar_mid_p(b, c) == pytest.approx(exact, rel=1e-9)
 
 
+@pytest.mark.parametrize("discordance", [0.02, 0.06, 0.15])
+def test_equal_models_are_found_better_at_most_one_time_in_twenty_by_enumeration(discordance: float) -> None:
+    assert 0.02 < exact_size(300, discordance) <= 0.05
+
+
+def test_two_points_in_a_thousand_rows_are_found_four_times_in_five_by_enumeration() -> None:
+    assert exact_size(1000, 0.06, 0.02) >= 0.8
+
+
 def test_without_a_discordant_row_there_is_no_evidence() -> None:
     assert mcnemar_mid_p(0, 0) == 1.0
     assert mcnemar_mid_p(0, 20_000) < 1e-300
@@ -98,7 +108,7 @@ def test_equal_answers_on_too_few_rows_are_not_enough_data() -> None:
     enough = Pairs(both=99, only_champion=0, only_challenger=0, neither=0)
     assert not non_inferiority(few, 0.03).passed
     assert non_inferiority(enough, 0.03).passed
-    verdict = judge("refresh", recent=enough, base=few, margin=0.03)
+    verdict = judge_accuracy("refresh", recent=enough, base=few, margin=0.03)
     assert not verdict.promote
     assert "98 labelled rows of old traffic, at least 99" in verdict.reasons[0]
 
@@ -106,7 +116,7 @@ def test_equal_answers_on_too_few_rows_are_not_enough_data() -> None:
 @pytest.mark.parametrize("intent", ["drift", "refresh"])
 def test_without_rows_nothing_is_promoted_and_the_numbers_are_json(intent: Intent) -> None:
     none = Pairs(both=0, only_champion=0, only_challenger=0, neither=0)
-    verdict = judge(intent, recent=none, base=none, margin=0.03)
+    verdict = judge_accuracy(intent, recent=none, base=none, margin=0.03)
     assert not verdict.promote
     assert all(reason.startswith("Not enough data") for reason in verdict.reasons)
     assert json.loads(json.dumps(verdict.numbers, allow_nan=False))["base"]["rows"] == 0

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, create_engine, insert
 
-from exporter.tables import labels, metadata, predictions, reference, versions
+from exporter.tables import blocks, labels, metadata, predictions, reference, versions
 from monitor.errors import NoReferenceError, UnknownModelVersionError
-from monitor.windows import read_labelled, read_reference, read_window
+from monitor.windows import read_labelled, read_reference, read_sample, read_window
 
 
 @pytest.fixture
@@ -145,3 +145,17 @@ def test_a_version_without_a_reference_is_an_error_that_names_the_mend(db: Engin
 def test_an_unknown_version_is_an_error(db: Engine) -> None:
     with pytest.raises(UnknownModelVersionError, match="v9"):
         read_labelled(db, "router", "v9", after_label_seq=0)
+
+
+def test_a_sample_is_whole_blocks_of_the_window_and_the_same_in_every_run(db: Engine) -> None:
+    predict(db, 500)
+    with db.begin() as connection:
+        spans = [{"first_seq": 1 + start, "last_seq": 100 + start} for start in range(0, 500, 100)]
+        common = {"model": "router", "version": "v1", "rows": 100, "hour": 0, "start_at": 0.0, "end_at": 0.0}
+        connection.execute(insert(blocks), [common | span | {"sketch": "", "counts": b""} for span in spans])
+    drawn = [
+        read_sample(db, "router", "v1", first_seq=51, last_seq=500, rows=200, seed=seed) for seed in (0, 0, 1)
+    ]
+    assert drawn[0].ids == drawn[1].ids != drawn[2].ids
+    assert all(100 < found.rows <= 200 and found.first_seq >= 51 for found in drawn)
+    assert read_sample(db, "router", "v1", first_seq=51, last_seq=500, rows=600, seed=0).rows == 450

@@ -1,117 +1,61 @@
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Engine, select, update
 
-from exporter.database import NOW
+from exporter import registry
+from exporter.database import open_database, sqlite_url
 from exporter.settings import ExporterSettings
-from exporter.tables import deployment_events
-from monitor import lease
+from monitor import episodes, jobs, lease, retrain, schedule
 from monitor.channels import UnknownChannel
+from monitor.compose import Pairing, write_pairing
 from monitor.cron import BadSchedule
+from monitor.migrate import upgrade
+from monitor.schedule import Slot
 from monitor.settings import ModelSettings, MonitorSettings
 from monitor.tables import due_slots, leases
 from monitor.worker import Worker, run_monitor
-from tests.monitor.faulty import LEASE_S
+from tests.benchmarks.faults import run_faults
 from trainer.settings import TrainerSettings
 
-FAULTS = 10
+FAULTS = 20  # on each database
 
 
-def start(db: Engine) -> subprocess.Popen[bytes]:
-    url = db.url.render_as_string(hide_password=False)
-    return subprocess.Popen([sys.executable, "-m", "tests.monitor.faulty", url])
+def test_killed_and_frozen_monitors_miss_nothing_and_double_nothing(db: Engine) -> None:
+    found = run_faults(db, FAULTS, seed=0, lease_s=1.0)
+    assert found["faults"] == FAULTS
+    assert found["slots"]["due"] > FAULTS
+    assert found["retrains"]["queued"] > FAULTS / 2
+    for what, wrong in (
+        ("slots", ["missed", "doubled", "failed", "without_effect"]),
+        ("retrains", ["lost", "doubled", "without_effect"]),
+    ):
+        assert {key: found[what][key] for key in wrong} == dict.fromkeys(wrong, 0)
+    assert found["stale_rows"] == 0
 
 
-def leader(db: Engine) -> int | None:
-    """Process id of the holder."""
+def slots(db: Engine, schedule: str = "check:router") -> list[float]:
+    """Those that are done, but the first, which was never due."""
+    statement = select(due_slots.c.due_at).where(due_slots.c.state == "done")
+    statement = statement.where(due_slots.c.schedule == schedule).order_by(due_slots.c.due_at)
     with db.connect() as connection:
-        holder = connection.execute(select(leases.c.holder)).scalar()
-    return int(holder.split(":")[1]) if holder else None
-
-
-def test_killed_and_frozen_processes_lose_no_slot_and_double_none(db: Engine) -> None:
-    rng = random.Random(0)
-    running = [start(db) for _ in range(3)]
-    try:
-        for fault in range(FAULTS):
-            time.sleep(rng.uniform(0.6, 1.2))
-            victim = next((one for one in running if one.pid == wait_for_leader(db, running)), running[0])
-            if fault % 3 == 2:  # frozen for longer than its lease, then it goes on as if nothing had been
-                victim.send_signal(signal.SIGSTOP)
-                time.sleep(LEASE_S + 0.5)
-                victim.send_signal(signal.SIGCONT)
-            else:
-                victim.kill()
-                victim.wait()
-                running = [one for one in running if one is not victim] + [start(db)]
-        deadline = time.monotonic() + 20
-        while late(db) and time.monotonic() < deadline:
-            time.sleep(0.2)
-    finally:
-        for one in running:
-            one.kill()
-            one.wait()
-    due, done = slots(db)
-    missing = [slot for slot in expected(due) if slot not in set(due)]
-    effects = Counter(effect(db))
-    assert len(due) > FAULTS
-    assert missing == []
-    assert [slot for slot, times in effects.items() if times > 1] == []
-    assert set(done) == set(effects)
-    assert not late(db)
-
-
-def wait_for_leader(db: Engine, running: list[subprocess.Popen[bytes]]) -> int | None:
-    """A process needs a second to start: a fault is one only where somebody leads."""
-    deadline = time.monotonic() + 20
-    while leader(db) not in {one.pid for one in running} and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return leader(db)
-
-
-def slots(db: Engine) -> tuple[list[float], list[float]]:
-    """All slots but the anchor, and those that are done."""
-    statement = select(due_slots.c.due_at, due_slots.c.state, due_slots.c.attempt).order_by(
-        due_slots.c.due_at
-    )
-    with db.connect() as connection:
-        rows = connection.execute(statement).all()[1:]
-    return [row.due_at for row in rows], [row.due_at for row in rows if row.state == "done"]
-
-
-def expected(due: list[float]) -> list[float]:
-    return [number / 2 for number in range(int(due[0] * 2), int(due[-1] * 2) + 1)]
-
-
-def late(db: Engine) -> bool:
-    """Whether a slot of the time before the last two seconds still waits."""
-    statement = select(due_slots.c.due_at).where(
-        due_slots.c.state.in_(("queued", "running")), due_slots.c.due_at < NOW - 2.0
-    )
-    with db.connect() as connection:
-        return connection.execute(statement).first() is not None
-
-
-def effect(db: Engine) -> list[float]:
-    with db.connect() as connection:
-        return [float(one) for one in connection.execute(select(deployment_events.c.version)).scalars()]
+        return list(connection.execute(statement).scalars())[1:]
 
 
 def worker(db: Engine, home: Path) -> Worker:
     return Worker(
         db=db,
         home=home,
-        monitor=MonitorSettings(check="every 1s", retrain=""),
+        monitor=MonitorSettings(check="every 1s", retrain="", clean=""),
         models=lambda _: ModelSettings(),
         trainer=TrainerSettings(cache=home),
     )
@@ -152,12 +96,12 @@ def test_a_monitor_checks_the_models_it_finds_until_it_is_stopped(home: Path, sq
     )  # fmt: skip
     thread.start()
     deadline = time.monotonic() + 20
-    while len(slots(sqlite_db)[1]) < 2 and time.monotonic() < deadline:
+    while len(slots(sqlite_db)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     stop.set()
     thread.join(20)
     assert not thread.is_alive()
-    assert len(slots(sqlite_db)[1]) >= 2
+    assert len(slots(sqlite_db)) >= 2
     assert lease.acquire(sqlite_db, lease.LEADER, "next", lease_s=1) is not None  # it has let go
 
 
@@ -165,6 +109,9 @@ def test_a_monitor_checks_the_models_it_finds_until_it_is_stopped(home: Path, sq
     ("settings", "refused"),
     [
         (MonitorSettings(check="soon"), BadSchedule),
+        (MonitorSettings(retrain="0 3 31 2 *"), BadSchedule),
+        (MonitorSettings(clean="daily"), BadSchedule),
+        (MonitorSettings(time_zone="Europe/Atlantis"), BadSchedule),
         (MonitorSettings(notify=("telepathy://x",)), UnknownChannel),
     ],
 )
@@ -176,6 +123,139 @@ def test_bad_settings_are_refused_before_anything_starts(
             sqlite_db, home, settings, models=lambda _: ModelSettings(), trainer=TrainerSettings(cache=home),
             exporter=ExporterSettings(), stop=threading.Event(),
         )  # fmt: skip
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Iterator[Engine]:
+    """What `trueup monitor` meets: a database with its migrations, below the home folder `tmp_path`."""
+    db = open_database(sqlite_url(tmp_path))
+    upgrade(db)
+    yield db
+    db.dispose()
+
+
+def test_the_monitor_command_refuses_a_bad_schedule_before_it_leads(tmp_path: Path, migrated: Engine) -> None:
+    command = monitor_command(tmp_path, 'check = "0 3 * *"')
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "'0 3 * *' is not a schedule" in " ".join(done.stderr.split())
+    assert holder(migrated) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_monitor_told_to_stop_gives_its_job_back_and_lets_go_of_the_lease(
+    number: signal.Signals, tmp_path: Path, migrated: Engine
+) -> None:
+    with migrated.begin() as connection:
+        jobs.enqueue(connection, "router", trigger="manual", dedupe_key="k", base_version="v1")
+    command = monitor_command(tmp_path, "")
+    running = subprocess.Popen([sys.executable, "-m", "tests.monitor.stopped", *command[3:]])
+    try:
+        wait(lambda: jobs.list_jobs(migrated)[0].progress == {"stage": "fit"})
+        wait(lambda: holder(migrated) is not None)
+        assert lease.acquire(migrated, lease.LEADER, "next", lease_s=1) is None
+        running.send_signal(number)
+        assert running.wait(30) == 0
+    finally:
+        running.kill()
+        running.wait()
+    (job,) = jobs.list_jobs(migrated)
+    assert (job.state, job.attempt, job.max_attempts) == ("queued", 1, 4)
+    assert lease.acquire(migrated, lease.LEADER, "next", lease_s=1) == 2
+    assert jobs.claim(migrated, "next", lease_s=1) is not None
+
+
+def holder(db: Engine) -> str | None:
+    with db.connect() as connection:
+        name: str | None = connection.execute(select(leases.c.holder)).scalar()
+    return name
+
+
+def monitor_command(home: Path, line: str) -> list[str]:
+    (home / "trueup.toml").write_text(
+        f'home = "{home}"\n[monitor]\nport = 0\nevidently = false\n{line}\n', encoding="utf-8"
+    )
+    return [sys.executable, "-m", "monitor", "monitor", "--config", str(home / "trueup.toml")]
+
+
+def wait(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_slot_that_takes_longer_than_its_lease_stays_with_its_worker(home: Path, sqlite_db: Engine) -> None:
+    slow = worker(sqlite_db, home)
+    slow.monitor = slow.monitor.model_copy(update={"job_lease_s": 0.4})
+    slow.lead()
+    with sqlite_db.begin() as connection:
+        connection.execute(update(due_slots).values(due_at=due_slots.c.due_at - 1.5))
+    slow.lead()
+    thieves: list[Slot | None] = []
+
+    def check(_: str) -> ModelSettings:
+        while schedule.claim_slot(sqlite_db, "other", lease_s=60) is not None:
+            pass  # the other slots that are due
+        time.sleep(1.2)
+        thieves.append(schedule.claim_slot(sqlite_db, "thief", lease_s=0.4))
+        return ModelSettings()
+
+    slow.models = check
+    assert slow.work_slot()
+    assert thieves == [None]
+    assert len(slots(sqlite_db)) == 1
+
+
+def test_a_registration_that_takes_longer_than_the_jobs_lease_stays_with_its_worker(
+    home: Path, sqlite_db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite_db.begin() as connection:
+        jobs.enqueue(connection, "router", trigger="manual", dedupe_key="k", base_version="v1")
+    slow = worker(sqlite_db, home)
+    slow.monitor = slow.monitor.model_copy(update={"job_lease_s": 0.4})
+    job = jobs.claim(sqlite_db, "slow", lease_s=0.4)
+    assert job is not None
+    thieves: list[jobs.Job | None] = []
+
+    def register(*_: object, **__: object) -> str:
+        time.sleep(1.2)
+        thieves.append(jobs.claim(sqlite_db, "thief", lease_s=0.4))
+        return "v2"
+
+    monkeypatch.setattr(registry, "register", register)
+    monkeypatch.setattr(retrain, "_sealed", lambda *_: home)
+    write_pairing(Pairing(parent="v1", base_rows=1, recent_ids=(), labels_used=1), home / "pairing.json")
+    assert retrain._candidate(slow.workshop(job), job)[0] == "v2"
+    assert thieves == [None]
+
+
+def test_a_leader_that_was_replaced_tells_nobody(
+    home: Path, sqlite_db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(episodes, "tell", lambda *_, now: told.append(now))
+    old, new = worker(sqlite_db, home), worker(sqlite_db, home)
+    old.lead()
+    old.tell()
+    assert len(told) == 1
+    lease.release(sqlite_db, lease.LEADER, old.holder)
+    new.lead()
+    old.tell()
+    assert len(told) == 1
+
+
+def test_the_trainer_of_a_killed_monitor_dies_with_it() -> None:
+    code = (
+        "import subprocess, sys, time; from monitor.child import leashed;"
+        "print(subprocess.Popen(leashed(['sleep', '600'])).pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        wait(lambda: child.name() == "sleep")
+        parent.kill()
+    wait(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_importing_the_worker_loads_nothing_heavy() -> None:

@@ -1,28 +1,20 @@
-"""Verdict: may the challenger replace the champion? Paired tests on rows that neither was trained on.
-
-A drift retrain must be better where the drift is and not worse on the old traffic; a refresh must not be
-worse on either. Rows are pairs: the same text answered by both. Too few rows is a refusal, never a silent
-pass.
-"""
+"""Two models' answers to the same rows, counted: who is right where the other is wrong."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.errors import UnpairedRowsError
 
-Intent = Literal["drift", "refresh"]
-
 LEVEL = 0.05
 Z = 1.6448536269514722  # one-sided 95 %
 Z_POWER = 0.8416212335729143  # 80 % power
-MIN_RECENT = 20  # rows: with fewer, the slice says nothing about traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +41,6 @@ class NonInferiority:
     lower: float  # one-sided 95 % bound of the gain
     passed: bool  # lower > -margin
     rows_needed: int  # with fewer, not even equal answers on every row could pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    promote: bool
-    reasons: tuple[str, ...]
-    numbers: dict[str, Any]  # JSON-able
 
 
 def pair(champion_right: Sequence[bool], challenger_right: Sequence[bool]) -> Pairs:
@@ -88,6 +73,17 @@ def mcnemar_mid_p(b: int, c: int) -> float:
         return 1.0
     tail = _binomial(b + c)[c:]
     return float(tail.sum() - tail[0] / 2)
+
+
+def harm_p(b: int, c: int) -> float:
+    """One-sided exact p that the challenger is worse, of b rows lost and c won; 1 without a discordant row.
+
+    The sign test: it never finds a harm that is not there more often than it says.
+
+    >>> round(harm_p(5, 0), 5), harm_p(0, 0)
+    (0.03125, 1.0)
+    """
+    return min(1.0, float(_binomial(b + c)[b:].sum()))
 
 
 def _binomial(n: int) -> npt.NDArray[np.float64]:
@@ -169,55 +165,8 @@ def power_line(pairs: Pairs) -> str:
     return f"with n = {pairs.rows} a drop under {100 * unseen_drop(pairs):.1f} points cannot be seen"
 
 
-def judge(intent: Intent, *, recent: Pairs, base: Pairs, margin: float) -> Verdict:
-    """Judge a challenger. recent: labelled rows of the drifted traffic; base: the champion's own hold-out."""
-    better = mcnemar_mid_p(recent.only_champion, recent.only_challenger)
-    checks = [_not_worse("old traffic", base, margin)]
-    if intent == "drift":
-        checks.append(_better("recent traffic", recent, better))
-    else:
-        checks.append(_not_worse("recent traffic", recent, margin))
-    numbers = {
-        "intent": intent,
-        "margin": margin,
-        "recent": {**_numbers(recent, margin), "mcnemar_mid_p": better},
-        "base": _numbers(base, margin),
-    }
-    return Verdict(
-        promote=all(passed for passed, _ in checks),
-        reasons=tuple(reason for _, reason in checks),
-        numbers=numbers,
-    )
-
-
-def _better(name: str, pairs: Pairs, p: float) -> tuple[bool, str]:
-    if pairs.rows < MIN_RECENT:
-        return (
-            False,
-            f"Not enough data: {pairs.rows} labelled rows of {name}, at least {MIN_RECENT} are needed.",
-        )
-    counts = f"{pairs.only_challenger} rows won, {pairs.only_champion} lost of {pairs.rows}, p = {p:.2g}"
-    if p < LEVEL:
-        return True, f"Better on {name}: {counts}."
-    return False, f"Not proven better on {name}: {counts}; {power_line(pairs)}."
-
-
-def _not_worse(name: str, pairs: Pairs, margin: float) -> tuple[bool, str]:
-    result = non_inferiority(pairs, margin)
-    if pairs.rows < result.rows_needed:
-        return False, (
-            f"Not enough data: {pairs.rows} labelled rows of {name}, at least {result.rows_needed} needed "
-            f"to prove a loss under {100 * margin:g} points."
-        )
-    bound = (
-        f"gain {100 * pairs.gain:+.1f} points, at worst {100 * result.lower:+.1f} (margin -{100 * margin:g})"
-    )
-    if result.passed:
-        return True, f"Not worse on {name}: {bound}; {power_line(pairs)}."
-    return False, f"Not proven as good on {name}: {bound}; {power_line(pairs)}."
-
-
-def _numbers(pairs: Pairs, margin: float) -> dict[str, Any]:
+def numbers(pairs: Pairs, margin: float) -> dict[str, Any]:
+    """Figures of one part, JSON-able; None where it has no rows."""
     rows = max(1, pairs.rows)
     return {
         "rows": pairs.rows,

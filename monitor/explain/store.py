@@ -1,0 +1,40 @@
+"""Explanations in the database: at most one a check, written with it or after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, select
+
+from exporter.database import upsert
+from monitor.explain import Explanation
+from monitor.tables import explanations
+
+
+def write_explanation(connection: Connection, check_id: int, explanation: Explanation, *, now: float) -> None:
+    """Keep the explanation of a check; a second one replaces the first."""
+    row = {
+        "check_id": check_id,
+        "model": explanation.model,
+        "version": explanation.version,
+        "content": explanation.to_json(),
+        "at": now,
+    }
+    statement = upsert(explanations, connection.dialect.name).values(**row)
+    changed = {"content": row["content"], "at": now}
+    connection.execute(statement.on_conflict_do_update(index_elements=["check_id"], set_=changed))
+
+
+def read_explanation(connection: Connection, check_id: int) -> dict[str, Any] | None:
+    """What `Explanation.to_json` gave, None where this check has none."""
+    query = select(explanations.c.content).where(explanations.c.check_id == check_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def newest_explanations(db: Engine) -> dict[str, dict[str, Any]]:
+    """The newest explanation of each model: its content, with "check" and "at"."""
+    newest = select(func.max(explanations.c.check_id)).group_by(explanations.c.model)
+    query = select(explanations).where(explanations.c.check_id.in_(newest))
+    with db.connect() as connection:
+        found = connection.execute(query).mappings().all()
+    return {row["model"]: {**row["content"], "check": row["check_id"], "at": row["at"]} for row in found}

@@ -1,0 +1,77 @@
+"""Which rows prove a challenger, and what its hold-out is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Row as Found
+
+from trainer.rows import HoldoutRow, Row
+
+FEWEST, MOST = 120, 300  # rows that prove a challenger, where there are twice as many labels
+KEPT = 0.2  # of the rows that proved the parent; the base hold-out is as large a share by default
+FRESH_ROWS = 200  # recent rows from which they alone are the new reference
+
+
+def held_out(recent: list[Found[Any]], share: float) -> list[Found[Any]]:
+    """The rows that are kept for the verdict, in their order: those whose ids have the lowest hashes."""
+    lowest = sorted(recent, key=lambda found: hashlib.sha256(found.id.encode()).digest())
+    chosen = {found.id for found in lowest[: proof_rows(len(recent), share)]}
+    return [found for found in recent if found.id in chosen]
+
+
+def release(held: Sequence[HoldoutRow]) -> tuple[list[HoldoutRow], list[Row]]:
+    """(the parent's hold-out, rows to learn): most of what proved the parent has done its work.
+
+    KEPT of it goes on guarding against forgetting. The others stay in the hold-out, whose rows are known by
+    their numbers, without a label and out of the reference: nothing is judged by them again.
+    """
+    gone = {
+        row.text for row in held if row.slice == "recent" and row.label is not None and _lot(row.text) >= KEPT
+    }
+    kept = [replace(row, label=None, in_reference=False) if row.text in gone else row for row in held]
+    learnt = [
+        Row(text=row.text, label=row.label, origin="traffic")
+        for row in held
+        if row.text in gone and row.label is not None
+    ]
+    return kept, learnt
+
+
+def silent(texts: Sequence[str]) -> list[HoldoutRow]:
+    """Rows that judge nothing and are never learnt: a later retrain leaves out what a hold-out knows."""
+    return [HoldoutRow(text=text, label=None, in_reference=False, slice="recent") for text in texts]
+
+
+def _lot(text: str) -> float:
+    """A number in [0, 1) that is the text's for ever."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+
+
+def proof_rows(labels: int, share: float) -> int:
+    """How many of the labels of a drift prove the challenger: `share` of them, within bounds.
+
+    What a verdict can prove depends on the number of rows, not on their share: with fewer than FEWEST even a
+    good challenger is refused, beyond MOST more rows would teach more than they prove. Never more than half.
+
+    >>> [proof_rows(labels, 0.3) for labels in (40, 200, 500, 5000)]
+    [20, 100, 150, 300]
+    """
+    return min(labels // 2, max(FEWEST, min(MOST, round(share * labels))))
+
+
+def build_holdout(
+    held: list[HoldoutRow], proof: list[Found[Any]], quiet: list[str], reference_rows: int
+) -> list[HoldoutRow]:
+    """The parent's rows, labelled proof, traffic without labels; recent rows become the reference."""
+    room = max(0, reference_rows - len(proof))
+    texts = list(dict.fromkeys(quiet))[:room]
+    recent = [
+        HoldoutRow(text=found.text, label=found.truth, in_reference=True, slice="recent") for found in proof
+    ] + [HoldoutRow(text=text, label=None, in_reference=True, slice="recent") for text in texts]
+    enough = len(recent) >= FRESH_ROWS
+    base = [replace(row, slice="base", in_reference=row.in_reference and not enough) for row in held]
+    return base + recent

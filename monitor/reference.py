@@ -1,0 +1,139 @@
+"""What a version's rows are held to: its sealed hold-out or, with a season, its first season of traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from sqlalchemy import Connection, Engine, func, select
+
+from exporter.database import upsert
+from exporter.sketch import Sketch
+from exporter.sketches import read_sketch
+from exporter.tables import blocks
+from monitor.errors import NoReferenceError
+from monitor.ranks import Ints
+from monitor.settings import Season
+from monitor.tables import seasons
+from monitor.tallies import CORRECT, Span, Tally, read_tally
+
+_SEASON_S = {"hour-of-day": 86400, "hour-of-week": 604800}
+FIRST_ROWS = 1000  # of a version: latency has no replayed reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reference:
+    """Reference rows in the cells of every series, by stratum."""
+
+    model: str
+    version: str
+    sketch: Sketch
+    season: Season = "none"
+    strata: Mapping[int, Ints] = field(default_factory=dict)  # [cells]; empty until the season is complete
+    last_seq: int = 0  # rows up to this one are reference themselves
+    first: Tally | None = None  # the version's first rows
+
+    def of(self, series: str) -> dict[int, Ints]:
+        """Rows in each cell of one series, by stratum.
+
+        Answers are held to the hold-out, whatever the season: an hour at which the model errs more is a loss.
+        """
+        sketch = self.sketch
+        if series in CORRECT:
+            return {0: np.array([sketch.wrong.sum(), sketch.right.sum()])}
+        if series == "latency":
+            return self.first.of(series) if self.first else {}
+        if self.season == "none":
+            return {0: sketch.reference[series]}
+        return {stratum: cells[sketch.places[series]] for stratum, cells in self.strata.items()}
+
+    def span(self, after_seq: int) -> Span:
+        """The rows after one, to be counted against this reference."""
+        return Span(
+            sketch=self.sketch,
+            model=self.model,
+            version=self.version,
+            season=self.season,
+            after_seq=after_seq,
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether predictions can be bet on yet."""
+        return self.season == "none" or bool(self.strata)
+
+
+def read_live_reference(connection: Connection, model: str, version: str, season: Season) -> Reference:
+    """What the version's next rows are held to. Raises NoReferenceError."""
+    sketch = read_sketch(connection, model, version)
+    if sketch is None:
+        raise NoReferenceError(model, version)
+    span = Span(sketch=sketch, model=model, version=version)
+    first = read_tally(connection, span, rows=FIRST_ROWS)
+    if season == "none":
+        return Reference(model=model, version=version, sketch=sketch, first=first)
+    found = connection.execute(
+        select(seasons).where(
+            seasons.c.model == model, seasons.c.version == version, seasons.c.season == season
+        )
+    ).first()
+    fits = found is not None and found.sketch == sketch.name
+    return Reference(
+        model=model,
+        version=version,
+        sketch=sketch,
+        season=season,
+        strata={int(key): np.array(cells) for key, cells in found.strata.items()} if found and fits else {},
+        last_seq=found.last_seq if found and fits else 0,
+        first=first,
+    )
+
+
+def freeze_season(db: Engine, model: str, version: str, season: Season, *, now: float) -> bool:
+    """Make the version's first complete season its reference, once; returns whether it is frozen.
+
+    The season begins with the hour of the first row and ends before the first row of a later season. Its
+    rows are never bet on: that is the price of a season, a day or a week without a page for drift.
+    """
+    if season == "none":
+        return True
+    own = (seasons.c.model == model, seasons.c.version == version, seasons.c.season == season)
+    with db.begin() as connection:
+        sketch = read_sketch(connection, model, version)
+        if sketch is None:
+            return False
+        if connection.scalar(select(seasons.c.sketch).where(*own)) == sketch.name:
+            return True
+        tally = _first_season(connection, sketch, model, version, season)
+        if tally is None:
+            return False
+        row = {
+            "last_seq": tally.last_seq,
+            "sketch": sketch.name,
+            "strata": {str(key): cells.tolist() for key, cells in tally.strata.items()},
+            "frozen_at": now,
+        }
+        statement = upsert(seasons, connection.dialect.name).values(
+            model=model, version=version, season=season, **row
+        )
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["model", "version", "season"], set_=row)
+        )
+    return True
+
+
+def _first_season(
+    connection: Connection, sketch: Sketch, model: str, version: str, season: Season
+) -> Tally | None:
+    own = (blocks.c.model == model, blocks.c.version == version)
+    first = connection.scalar(select(blocks.c.hour).where(*own).order_by(blocks.c.first_seq).limit(1))
+    if first is None:
+        return None
+    later = blocks.c.hour >= first + _SEASON_S[season]
+    end = connection.scalar(select(func.min(blocks.c.first_seq)).where(*own, later))
+    if end is None:
+        return None
+    rows = connection.scalar(select(func.sum(blocks.c.rows)).where(*own, blocks.c.first_seq < end))
+    span = Span(sketch=sketch, model=model, version=version, season=season)
+    return read_tally(connection, span, rows=int(rows or 0))

@@ -1,0 +1,99 @@
+"""Answered rows made by hand, and their tallies: what detectors read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from exporter.descriptors import describe
+from exporter.sketch import Sketch, fit_sketch
+from exporter.sketches import ReplayedRow
+from monitor.ranks import Ints
+from monitor.reference import Reference
+from monitor.tallies import CORRECT, Tally
+
+NAMES = ("billing", "sales", "tech", "travel")
+HIDDEN = 8
+WORDS = ("card", "bill", "refund", "price", "offer", "order", "server", "login", "flight", "hotel")
+OTHERS = ("tarjeta", "cuenta", "precio", "oferta", "pedido", "vuelo", "los", "que", "para", "como")
+_MEANS = np.random.default_rng(99).normal(size=(4, HIDDEN))
+NEAREST = np.repeat(_MEANS / np.linalg.norm(_MEANS, axis=1, keepdims=True), 10, axis=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    rows: Sequence[ReplayedRow]
+    truth: Sequence[str | None]
+
+
+def sample(rows: int, seed: int, *, worse: float = 0.0) -> Sample:
+    """`worse` sd lower similarity and confidence, other classes, other and longer texts, wrong answers."""
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.4, 0.3, 0.2, 0.1]) * (1 - worse) + np.array([0.1, 0.2, 0.3, 0.4]) * worse
+    classes = rng.choice(4, rows, p=shares / shares.sum()).tolist()
+    made = [_row(rng, index, worse) for index in classes]
+    truth = [
+        NAMES[index if rng.random() < row.score else (index + 1) % 4]
+        for index, row in zip(classes, made, strict=True)
+    ]
+    return Sample(rows=made, truth=truth)
+
+
+def constant(rows: int) -> Sample:
+    """The same row again and again."""
+    one = sample(1, 0)
+    return Sample(rows=[*one.rows] * rows, truth=[one.rows[0].label] * rows)
+
+
+def blank(rows: int) -> Sample:
+    """Rows of which nothing is known."""
+    nothing = ReplayedRow(label="?", score=np.nan, similarity=None, characters=np.nan, run_ms=np.nan)  # type: ignore[arg-type]
+    return Sample(rows=[nothing] * rows, truth=[None] * rows)
+
+
+def fitted(found: Sample) -> Sketch:
+    return fit_sketch(found.rows, found.truth, NAMES, nearest=NEAREST)
+
+
+def held_to(found: Sample) -> Reference:
+    """A reference; latency's first rows are those of the sample."""
+    sketch = fitted(found)
+    return Reference(model="router", version="v1", sketch=sketch, first=tally(sketch, found))
+
+
+def tally(sketch: Sketch, found: Sample, *, first_seq: int = 1) -> Tally:
+    """Predictions, counted."""
+    counts = sketch.count(sketch.place(found.rows))
+    return _tally(sketch.places, counts, len(found.rows), first_seq)
+
+
+def answers(found: Sample, *, first_seq: int = 1) -> Tally:
+    """Labels, counted."""
+    known = [true == row.label for true, row in zip(found.truth, found.rows, strict=True) if true is not None]
+    counts = np.array([len(known) - sum(known), sum(known)])
+    return _tally(CORRECT, counts, len(known), first_seq)
+
+
+def _tally(places: Mapping[str, slice], counts: Ints, rows: int, first_seq: int) -> Tally:
+    strata = {0: counts} if rows else {}
+    return Tally(places=places, strata=strata, rows=rows, first_seq=first_seq, last_seq=first_seq + rows - 1)
+
+
+def _row(rng: np.random.Generator, index: int, worse: float) -> ReplayedRow:
+    vector = _MEANS[index] + rng.normal(size=HIDDEN) * (0.3 + worse)
+    pool = np.array(OTHERS if rng.random() < worse else WORDS)
+    text = " ".join([*rng.choice(pool, int(rng.integers(3, 9) + 6 * worse)), *(["!!"] * int(4 * worse))])
+    described: Any = describe(text)
+    return ReplayedRow(
+        label=NAMES[index],
+        score=float(1 / (1 + np.exp(worse - 2 - rng.normal()))),
+        similarity=float(0.6 + 0.1 * (rng.normal() - worse)),
+        characters=len(text),
+        embedding=(vector / np.linalg.norm(vector)).astype("<f2").tobytes(),
+        descriptors=described.numbers,
+        words=described.words,
+        run_ms=float(np.exp(rng.normal() + 2 * worse)),
+    )

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from monitor.proof import FEWEST, MOST, build_holdout, held_out, proof_rows, release
+from trainer.rows import HoldoutRow
+
+
+def rows(count: int) -> list[Any]:
+    return [SimpleNamespace(id=f"p{number}", text=f"text {number}", truth="a") for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "proof"),
+    [(0, 0), (1, 0), (40, 20), (2 * FEWEST, FEWEST), (400, FEWEST), (700, 210), (1000, MOST), (10**6, MOST)],
+)
+def test_proof_is_a_number_of_rows_not_a_share(labels: int, proof: int) -> None:
+    assert proof_rows(labels, 0.3) == proof
+
+
+def test_the_same_labels_hold_out_the_same_rows_in_whatever_order() -> None:
+    given = rows(300)
+    chosen = held_out(given, 0.3)
+    assert len(chosen) == FEWEST
+    assert [row.id for row in chosen] == [row.id for row in given if row in chosen]
+    assert {row.id for row in held_out(given[::-1], 0.3)} == {row.id for row in chosen}
+
+
+def test_more_labels_change_few_of_the_rows_that_were_proof() -> None:
+    """A refused challenger's successor is judged on mostly the same rows: no drawing until one is lucky."""
+    before = {row.id for row in held_out(rows(2000), 0.1)}
+    after = {row.id for row in held_out(rows(2400), 0.1)}
+    assert len(before & after) > 0.8 * len(before)
+
+
+def test_recent_rows_alone_become_the_reference_once_there_are_enough() -> None:
+    held = [HoldoutRow(text="old", label="a", in_reference=True)]
+    for count, alone in ((150, False), (250, True)):
+        made = build_holdout(held, rows(count), [], 1000)
+        assert made[0].in_reference is not alone
+        assert [row.slice for row in made] == ["base"] + ["recent"] * count
+
+
+def test_most_of_what_proved_the_parent_is_learnt_next_and_judges_nothing_again() -> None:
+    base = [HoldoutRow(text=f"base {number}", label="a") for number in range(100)]
+    quiet = [HoldoutRow(text="quiet", label=None, slice="recent")]
+    proof = [HoldoutRow(text=f"proof {number}", label="b", slice="recent") for number in range(500)]
+    kept, learnt = release([*base, *proof, *quiet])
+    assert [row.text for row in kept] == [row.text for row in (*base, *proof, *quiet)]  # numbers stand
+    assert kept[:100] == base
+    assert kept[-1:] == quiet
+    told = {row.text for row in kept if row.label is not None}
+    assert told.isdisjoint(row.text for row in learnt)
+    assert 350 < len(learnt) < 450
+    assert {row.label for row in learnt} == {"b"}
+    assert not any(row.in_reference for row in kept if row.text in {one.text for one in learnt})

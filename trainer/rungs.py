@@ -1,0 +1,161 @@
+"""Rungs: how deep a training goes. Each turns rows into a graph on disk, and proves that it answers alike.
+
+`head` trains what reads the embedding: the encoder is a graph already, so torch is not even imported.
+`adapter` trains the top layers too, and exports them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from trainer.artifact import MODEL, Parity, Version
+from trainer.encoder_graph import EncoderGraph, export_proven, of_base, of_parent
+from trainer.errors import ParityError
+from trainer.export import Attention
+from trainer.fit import fit
+from trainer.graph import Graph
+from trainer.head import Head, fit_head
+from trainer.known import Known, trusted
+from trainer.parity import probes
+from trainer.rows import Row
+from trainer.spec import TrainSpec
+from trainer.splice import splice
+from trainer.tokens import encode, tokenizer
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Stage = Literal["data", "fit", "export", "parity", "seal"]
+Say = Callable[[Stage, int, int, str], None]  # stage, rows done, rows in all, message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a rung trains on and where it writes `model.onnx`."""
+
+    spec: TrainSpec
+    rows: Sequence[Row]
+    probe_texts: list[str]  # what the parity check runs on
+    base: Path
+    cache: Path
+    out: Path
+    parent: Version | None  # of the same encoder and length, to build on
+    known: Known
+    say: Say
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return encode(tokenizer(self.base / "tokenizer.json", self.spec.model.max_tokens), texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a rung made, beside the graph; `embeddings` are unit rows [rows, hidden] of the training texts."""
+
+    labels: list[str]
+    embeddings: Array
+    attention: Attention
+    parity: Parity
+    logits: Callable[[Sequence[str]], Array]  # texts -> [texts, labels], as the graph answers
+
+
+def make(given: Given) -> Made:
+    """Train the rung of the spec; the same rows, spec, seed and parent give the same weights."""
+    return _head(given) if given.spec.fit.rung == "head" else _adapter(given)
+
+
+def _head(given: Given) -> Made:
+    threads = given.spec.fit.threads
+    source = _encoder_graph(given)
+    given.say("fit", 0, 1, "embedding")
+    embed = _embedder(given, Graph(source.content, threads=threads))
+    labels = sorted({row.label for row in given.rows})
+    truth = np.array([labels.index(row.label) for row in given.rows], dtype=np.int64)
+    embeddings = embed([row.text for row in given.rows])
+    head = fit_head(embeddings, truth, classes=len(labels))
+    given.say("export", 0, 1, "head into the graph")
+    content = splice(source.content, head)
+    (given.out / MODEL).write_bytes(content)
+    given.say("parity", 0, 1, "graph against head")
+    proof = _head_parity(given, content, head, source.parity)
+    return Made(
+        labels=labels,
+        embeddings=embeddings,
+        attention=source.attention,
+        parity=proof,
+        logits=lambda texts: head.logits(embed(texts)),
+    )
+
+
+def _encoder_graph(given: Given) -> EncoderGraph:
+    if given.parent is not None:
+        return of_parent(given.parent)
+    return of_base(
+        given.base,
+        given.probe_texts,
+        given.spec.gate,
+        cache=given.cache,
+        threads=given.spec.fit.threads,
+        say=lambda step, attention: given.say("fit", 0, 1, f"{step} of the encoder, {attention} attention"),
+    )
+
+
+def _embedder(given: Given, graph: Graph) -> Callable[[Sequence[str]], Array]:
+    """Texts -> unit embeddings [texts, hidden], float32: from `known` where it can be trusted."""
+
+    def compute(texts: Sequence[str]) -> Array:
+        return graph.answers(given.ids(texts), tick=lambda done, of: given.say("fit", done, of, "embedding"))[
+            1
+        ]
+
+    known = trusted(given.known, compute)
+
+    def embed(texts: Sequence[str]) -> Array:
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        found = dict(known)
+        if missing:
+            found |= dict(zip(missing, compute(missing), strict=True))
+        return np.stack([found[text] for text in texts]).astype(np.float32)
+
+    return embed
+
+
+def _head_parity(given: Given, content: bytes, head: Head, encoder: Parity) -> Parity:
+    """The spliced graph against the head applied to the graph's own embeddings; ParityError beyond the gate.
+
+    The figure is the larger one of this and of the encoder's, which was proven when it was exported.
+    """
+    ids = probes(given.ids(given.probe_texts), max_tokens=given.spec.model.max_tokens)
+    logits, embeddings = Graph(content, threads=given.spec.fit.threads).answers(ids)
+    ours, gate = head.logits(embeddings), given.spec.gate
+    worst = float(np.maximum(encoder.max_abs, np.abs(ours - logits).max()))
+    agreed = float((ours.argmax(axis=1) == logits.argmax(axis=1)).mean())
+    if not (worst <= gate.parity_max_abs and agreed >= gate.label_agreement):  # NaN must not pass
+        raise ParityError(worst, gate.parity_max_abs, agreed, gate.label_agreement)
+    return Parity(max_abs=worst, label_agreement=agreed, rows=len(ids))
+
+
+def _adapter(given: Given) -> Made:
+    threads = given.spec.fit.threads
+    fitted = fit(
+        given.spec, given.rows, given.base, tick=lambda done, of: given.say("fit", done, of, "layers")
+    )
+    chosen = probes(given.ids(given.probe_texts), max_tokens=given.spec.model.max_tokens)
+    attention, proof = export_proven(
+        fitted,
+        given.out / MODEL,
+        chosen,
+        given.spec.gate,
+        threads=threads,
+        say=lambda step, attention: given.say(step, 0, 1, f"{attention} attention"),
+    )
+    graph = Graph(given.out / MODEL, threads=threads)
+    return Made(
+        labels=fitted.labels,
+        embeddings=fitted.embeddings,
+        attention=attention,
+        parity=proof,
+        logits=lambda texts: graph.answers(given.ids(texts))[0],
+    )
