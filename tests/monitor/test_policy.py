@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from monitor.evidence import similarity
 from monitor.policy import LOSS_LINE, Limits, Situation, decide
 
 LINE = math.log(100)
+OVER = LINE - math.log(similarity.detector.weight)  # what similarity needs to page by itself
 QUIET = {"accuracy": 0.0, "class_mix": -1.0, "confidence": -1.0, "similarity": -1.0}
 CALM = Situation(asked="check", now=1e6, log_es=QUIET, log_page_line=LINE, labels_since_champion=250)
-DRIFT = replace(CALM, log_es=QUIET | {"similarity": LINE + math.log(4)})
+DRIFT = replace(CALM, log_es=QUIET | {"similarity": OVER})
 LIMITS = Limits()
 
 ROWS = [
@@ -28,7 +30,7 @@ ROWS = [
     ("a page retrains", DRIFT, LIMITS, "retrain", "page", True, ("drift",), "drift"),
     (
         "just under the line",
-        replace(CALM, log_es=QUIET | {"similarity": LINE + math.log(4) - 1e-6}),
+        replace(CALM, log_es=QUIET | {"similarity": OVER - 1e-6}),
         LIMITS,
         "none",
         None,
