@@ -122,8 +122,8 @@ def _trigger(situation: Situation, causes: set[str], limits: Limits) -> tuple[Tr
     if limits.recover and situation.log_e_loss >= LOSS_LINE:
         return "accuracy", f"Accuracy is proven lower than it was once (e = {_said(situation.log_e_loss)})."
     if limits.recover and situation.answers_loss and situation.gain_lower <= -limits.margin:
-        points = f"at worst {100 * situation.gain_lower:+.1f} points, margin -{100 * limits.margin:g}"
-        return "accuracy", f"What the drift cost is not yet proven won back ({points})."
+        why = _still_lost(situation, limits)
+        return "accuracy", f"What the drift cost is not yet proven won back ({why})."
     if limits.new_labels is not None and situation.labels_since_champion >= limits.new_labels:
         fresh = situation.labels_since_champion
         return (
@@ -182,6 +182,12 @@ def _labels(situation: Situation, trigger: Trigger) -> int:
     if trigger in ("page", "threshold") and situation.labels_since_onset is not None:
         return situation.labels_since_onset
     return situation.labels_since_champion
+
+
+def _still_lost(situation: Situation, limits: Limits) -> str:
+    if situation.gain_lower <= -1:
+        return "too few labels since to tell"
+    return f"at worst {100 * situation.gain_lower:+.1f} points, margin -{100 * limits.margin:g}"
 
 
 def _obstacles(situation: Situation, limits: Limits, trigger: Trigger) -> tuple[str, ...]:
