@@ -92,8 +92,9 @@ class Fleet:
 
     def take_back(self, failed: Deployed) -> None:
         """Stop a challenger that failed on a text: now here, with the next refresh for everybody."""
-        found = self._trials.pop(failed.model, None)
+        found = self._trials.get(failed.model)
         if found is not None and found.deployed.version == failed.version:
+            del self._trials[failed.model]
             self._given_up.append(found.trial)
             _log.error("version_taken_back", model=failed.model, version=failed.version)
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from exporter import registry
+from exporter.settings import Device
 from exporter.tables import predictions, reference
 from monitor.compose import Pairing
 from monitor.duplicates import near_duplicates
@@ -31,7 +32,14 @@ class Answered:
 
 
 def compare(
-    db: Engine, home: Path, model: str, version: str, pairing: Pairing, *, threads: int
+    db: Engine,
+    home: Path,
+    model: str,
+    version: str,
+    pairing: Pairing,
+    *,
+    threads: int,
+    device: Device = "cpu",
 ) -> Comparison:
     """Pair the answers to every hold-out row with a truth that does not nearly repeat a training row.
 
@@ -59,7 +67,7 @@ def compare(
     return Comparison(
         recent=tuple(one for row, one in pairs.items() if row >= pairing.base_rows),
         base=tuple(one for row, one in pairs.items() if row < pairing.base_rows),
-        cost=measure(champion, challenger, texts, threads=threads),
+        cost=measure(champion, challenger, texts, threads=threads, device=device),
         left_out=tuple(key for row, (key, _, _) in answered.items() if row in repeated),
     )
 

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, case, func, select
 
 from exporter.tables import labels, predictions, reference, versions
 from monitor.tables import episodes, jobs
+from monitor.verdict.paired import Z
 
 MIN_ROWS = 20  # labelled rows: with fewer, an accuracy says nothing
 _STEPS = 20  # champions that are followed back
-_Z = 1.6448536269514722  # one-sided 95 %
 _WORSE = (0.02, 0.05, 0.1, 0.2, 0.4)  # rises of the error that a bettor believes in, each with a fifth
 
 
@@ -105,9 +105,9 @@ def gain_lower(first: Score, now: Score) -> float:
 
 
 def _upper(share: float, rows: int) -> float:
-    centre = share + _Z**2 / (2 * rows)
-    spread = _Z * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
-    return (centre + spread) / (1 + _Z**2 / rows)
+    centre = share + Z**2 / (2 * rows)
+    spread = Z * math.sqrt(share * (1 - share) / rows + Z**2 / (4 * rows**2))
+    return (centre + spread) / (1 + Z**2 / rows)
 
 
 def _line(connection: Connection, model: str, version: str) -> list[str]:

@@ -212,7 +212,15 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
     _beat(shop, job, None)
     intent: Intent = "drift" if job.episode_id is not None else "refresh"
     with _kept(shop, job):
-        comparison = compare(shop.db, shop.home, job.model, version, pairing, threads=shop.threads)
+        comparison = compare(
+            shop.db,
+            shop.home,
+            job.model,
+            version,
+            pairing,
+            threads=shop.threads,
+            device=shop.device,
+        )
     _beat(shop, job, None)
     case = Case(
         job=job,

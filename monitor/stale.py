@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import lgamma
 from typing import Any
 
 import numpy as np
@@ -152,15 +151,7 @@ def _wrong(rows: Sequence[Seen]) -> dict[str, tuple[int, int]]:
 
 def _fisher(now: tuple[int, int], before: tuple[int, int]) -> float:
     """One-sided exact p that `now` = (wrong, rows) is wrong no more often than `before`."""
+    from scipy.stats import hypergeom  # noqa: PLC0415 - half a second to import
+
     wrong, rows = now[0] + before[0], now[1] + before[1]
-    highest = min(wrong, now[1])
-    chances = [
-        _log_choose(now[1], k) + _log_choose(before[1], wrong - k) - _log_choose(rows, wrong)
-        for k in range(now[0], highest + 1)
-        if wrong - k <= before[1]
-    ]
-    return min(1.0, float(np.exp(chances).sum()))
-
-
-def _log_choose(n: int, k: int) -> float:
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    return float(hypergeom.sf(now[0] - 1, rows, wrong, now[1]))

@@ -36,11 +36,6 @@ class ModelStory:
         return str(self.checks[0]["state"]) if self.checks else "no check yet"
 
     @property
-    def active_jobs(self) -> int:
-        """Retrains that are queued or running."""
-        return sum(job["state"] in ("queued", "running") for job in self.jobs)
-
-    @property
     def accuracy(self) -> float | None:
         """Accuracy of the champion by its newest check that had labels."""
         of_champion = (check for check in self.checks if check["version"] == self.champion)

@@ -72,12 +72,6 @@ Labelled: TypeAlias = Window
 """A window whose rows all have a truth and whose `first_seq` and `last_seq` count labels."""
 
 
-def read_window(db: Engine, model: str, version: str, *, after_seq: int, rows: int) -> Window | None:
-    """Return the oldest `rows` predictions after `after_seq`, or None when there are fewer."""
-    found = _read(db, _answered(model, version).where(predictions.c.seq > after_seq).limit(rows))
-    return _window(db, model, version, found) if len(found) == rows > 0 else None
-
-
 def read_sample(
     db: Engine, model: str, version: str, *, first_seq: int, last_seq: int, rows: int, seed: int
 ) -> Window:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from trainer.artifact import MODEL, Parity, Version
 from trainer.encoder_graph import EncoderGraph, export_proven, of_base, of_parent
@@ -25,7 +26,7 @@ from trainer.parity import probes
 from trainer.rows import Row
 from trainer.spec import TrainSpec
 from trainer.splice import splice
-from trainer.tokens import encode, tokenizer
+from trainer.tokens import encode
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Stage = Literal["data", "fit", "export", "parity", "seal"]
@@ -40,6 +41,7 @@ class Given:
     rows: Sequence[Row]
     probe_texts: list[str]  # what the parity check runs on
     base: Path
+    tokenizer: Tokenizer  # cuts at the length of the spec
     cache: Path
     out: Path
     parent: Version | None  # of the same encoder and length, to build on
@@ -47,7 +49,7 @@ class Given:
     say: Say
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return encode(tokenizer(self.base / "tokenizer.json", self.spec.model.max_tokens), texts)
+        return encode(self.tokenizer, texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +108,10 @@ def _embedder(given: Given, graph: Graph) -> Callable[[Sequence[str]], Array]:
     """Texts -> unit embeddings [texts, hidden], float32: from `known` where it can be trusted."""
 
     def compute(texts: Sequence[str]) -> Array:
-        return graph.answers(given.ids(texts), tick=lambda done, of: given.say("fit", done, of, "embedding"))[
-            1
-        ]
+        _, found = graph.answers(
+            given.ids(texts), tick=lambda done, of: given.say("fit", done, of, "embedding")
+        )
+        return found
 
     known = trusted(given.known, compute)
 

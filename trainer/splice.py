@@ -19,6 +19,16 @@ def splice(graph: bytes, head: Head) -> bytes:
     return spliced
 
 
+def read_head(graph: bytes) -> Head:
+    """The head of a graph that `splice` or `trainer.export` made."""
+    import onnx
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in onnx.load_model_from_string(graph).graph.initializer}
+    weight, bias = (numpy_helper.to_array(tensors[name]) for name in (WEIGHT, BIAS))
+    return Head(weight=weight, bias=bias)
+
+
 def put_head(graph: Any, head: Head) -> None:
     """Make logits = embeddings @ weight.T + bias the first output of an ONNX graph, in place of its head."""
     from onnx import TensorProto, helper, numpy_helper

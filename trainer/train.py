@@ -103,6 +103,7 @@ def train(
     _check_positions(base, spec)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
     grown_from = _grown_from(spec, base, parent)
     texts = [row.text for row in holdout][:PROBE_TEXTS] or [row.text for row in rows][:PROBE_TEXTS]
     made = make(
@@ -111,6 +112,7 @@ def train(
             rows=rows,
             probe_texts=texts,
             base=base,
+            tokenizer=cut,
             cache=cache,
             out=out,
             parent=grown_from,
@@ -121,7 +123,6 @@ def train(
     progress(Progress(stage="seal", message="figures, hold-out, manifest"))
     logits, truth = _answers(made, holdout)
     heat = temperature(logits, truth)
-    cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
     write_bytes(out / TOKENIZER, cut.to_str().encode())
     write_bytes(out / NEAREST, nearest_bytes(made.embeddings, spec.fit.seed))
     write_holdout(holdout, out / HOLDOUT)

@@ -7,23 +7,22 @@ A version with an encoder of its own answers by its engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from exporter.engines import Answer, Engine, open_engine
+from exporter.graph_engine import SCORE_DIGITS
 from monitor.backtest.past import Event
 from trainer.artifact import Version
 from trainer.head import Head
-from trainer.splice import BIAS, WEIGHT
+from trainer.known import trusted
+from trainer.splice import read_head
 from trainer.tasks import load
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
-Answering = Callable[[Sequence[Event]], list[Answer]]
-_PROBES = 8  # texts that prove that an encoder is the one whose embeddings are known
-_SAME = 0.999  # cosine
 
 
 class Known:
@@ -48,7 +47,7 @@ class Reader:
         self._known = known
         self._first = first
         self._engine: Engine | None = open_engine(version, threads=threads)
-        self._head = None if first or not self._shares_encoder(version) else _head(version)
+        self._head = None if first or not self._shares_encoder(version) else read_head(version.model_bytes)
         self._version = version
         if self._head is not None:
             self._engine.close()
@@ -71,11 +70,11 @@ class Reader:
         """Whether a head version's engine says of known texts what is known of them."""
         if version.manifest.rung != "head" or not self._known.by_text:
             return False
-        assert self._engine is not None
-        texts = list(self._known.by_text)[:_PROBES]
-        ours = embeddings(self._engine.run(texts))
-        theirs = embeddings([self._known.by_text[text] for text in texts])
-        return ours.shape == theirs.shape and bool(((ours * theirs).sum(axis=1) >= _SAME).all())
+        engine = self._engine
+        assert engine is not None
+        texts = list(self._known.by_text)
+        known = dict(zip(texts, embeddings(list(self._known.by_text.values())), strict=True))
+        return bool(trusted(known, lambda probes: embeddings(engine.run(probes))))
 
 
 def embeddings(answers: Sequence[Answer]) -> Floats:
@@ -95,18 +94,8 @@ def apply_head(head: Head, version: Version, known: Sequence[Answer]) -> list[An
         replace(
             one,
             label_index=int(logits[row].argmax()),
-            scores=tuple(np.round(scores[row], 7).tolist()),
+            scores=tuple(np.round(scores[row], SCORE_DIGITS).tolist()),
             similarity=float(similarity[row]),
         )
         for row, one in enumerate(known)
     ]
-
-
-def _head(version: Version) -> Head:
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load_model_from_string(version.model_bytes).graph
-    tensors: Mapping[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
-    weight, bias = (numpy_helper.to_array(tensors[name]) for name in (WEIGHT, BIAS))
-    return Head(weight=weight, bias=bias)

@@ -25,12 +25,6 @@ def write_explanation(connection: Connection, check_id: int, explanation: Explan
     connection.execute(statement.on_conflict_do_update(index_elements=["check_id"], set_=changed))
 
 
-def read_explanation(connection: Connection, check_id: int) -> dict[str, Any] | None:
-    """What `Explanation.to_json` gave, None where this check has none."""
-    query = select(explanations.c.content).where(explanations.c.check_id == check_id)
-    return connection.execute(query).scalar_one_or_none()
-
-
 def newest_explanations(db: Engine) -> dict[str, dict[str, Any]]:
     """The newest explanation of each model: its content, with "check" and "at"."""
     newest = select(func.max(explanations.c.check_id)).group_by(explanations.c.model)

@@ -26,8 +26,8 @@ MONITOR = MonitorSettings(evidently=False)
 class Stream:
     """Synthetic answers of the champion: drawn from its reference, or with the similarity pushed down."""
 
-    def __init__(self, db: Engine) -> None:
-        self.db, self.rng, self.sent = db, np.random.default_rng(0), 0
+    def __init__(self, db: Engine, home: Path) -> None:
+        self.db, self.home, self.rng, self.sent = db, home, np.random.default_rng(0), 0
         with db.connect() as connection:
             self.rows = (
                 connection.execute(select(reference).where(reference.c.version == "v1")).mappings().all()
@@ -66,7 +66,7 @@ class Stream:
         record_labels(self.db, [(one, label) for one in ids], source="test", now=1e9)
 
     def check(self, settings: ModelSettings = SETTINGS, *, now: float = 1e9) -> CheckResult:
-        return run_check(self.db, Path("unused"), "router", settings, MONITOR, now=now)
+        return run_check(self.db, self.home, "router", settings, MONITOR, now=now)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def stream(db: Engine, tmp_path: Path) -> Iterator[Stream]:
     built = build_version(tmp_path / "built", holdout_rows=400)
     version = register(db, tmp_path, built, threads=1, now=1e9)
     registry.promote(db, "router", version, expected=None, reason="first", actor="test")
-    return Stream(db)  # type: ignore[return-value]
+    return Stream(db, tmp_path)  # type: ignore[return-value]
 
 
 def count(db: Engine, table: object) -> int:
@@ -82,8 +82,8 @@ def count(db: Engine, table: object) -> int:
         return connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[arg-type]
 
 
-def test_a_model_nobody_serves_is_not_checked(db: Engine) -> None:
-    assert run_check(db, Path("unused"), "nobody", SETTINGS, MONITOR).version is None
+def test_a_model_nobody_serves_is_not_checked(db: Engine, tmp_path: Path) -> None:
+    assert run_check(db, tmp_path, "nobody", SETTINGS, MONITOR).version is None
 
 
 def test_nothing_is_written_until_a_window_is_complete(stream: Stream) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, create_engine, insert
 
 from exporter.tables import blocks, labels, metadata, predictions, reference, versions
 from monitor.errors import NoReferenceError, UnknownModelVersionError
-from monitor.windows import read_labelled, read_reference, read_sample, read_window
+from monitor.windows import Window, read_labelled, read_reference, read_sample
 
 
 @pytest.fixture
@@ -67,31 +67,31 @@ def label(db: Engine, *pairs: tuple[str, str]) -> None:
             connection.execute(insert(labels).values(prediction_id=id_, label=name, source="test", at=0.0))
 
 
-def test_a_window_is_the_oldest_rows_after_the_last_one_read(db: Engine) -> None:
+def sample(db: Engine, version: str, first_seq: int, last_seq: int) -> Window:
+    return read_sample(db, "router", version, first_seq=first_seq, last_seq=last_seq, rows=100, seed=0)
+
+
+def test_a_window_is_the_rows_from_one_serial_number_to_another(db: Engine) -> None:
     predict(db, 7)
-    first = read_window(db, "router", "v1", after_seq=0, rows=3)
-    assert first is not None
+    first = sample(db, "v1", 1, 3)
     assert first.ids == ("v1-0", "v1-1", "v1-2")
-    second = read_window(db, "router", "v1", after_seq=first.last_seq, rows=3)
-    assert second is not None
+    second = sample(db, "v1", first.last_seq + 1, first.last_seq + 3)
     assert second.ids == ("v1-3", "v1-4", "v1-5")
     assert (second.start_at, second.end_at) == (103.0, 105.0)
-    assert read_window(db, "router", "v1", after_seq=second.last_seq, rows=3) is None
+    assert sample(db, "v1", second.last_seq + 1, second.last_seq + 3).ids == ("v1-6",)
 
 
 def test_a_window_holds_one_version_only(db: Engine) -> None:
     predict(db, 3)
     predict(db, 3, version="v2")
-    window = read_window(db, "router", "v2", after_seq=0, rows=3)
-    assert window is not None
+    window = sample(db, "v2", 1, 6)
     assert set(window.ids) == {"v2-0", "v2-1", "v2-2"}
 
 
 def test_arrays_have_the_shapes_that_detectors_expect(db: Engine) -> None:
     predict(db, 4, similarity=None)
     label(db, ("v1-1", "tech"), ("v1-2", "tech"), ("v1-3", "nonsense"))
-    window = read_window(db, "router", "v1", after_seq=0, rows=4)
-    assert window is not None
+    window = sample(db, "v1", 1, 4)
     assert window.scores.shape == (4, 2)
     assert window.label_index.tolist() == [0, 1, 0, 1]
     assert np.isnan(window.similarity).all()
