@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 Role = Literal["champion", "shadow", "canary"]
+SealedState = Literal["marked", "written", "sealed"]
 VersionState = Literal["candidate", "challenger", "champion", "retired", "rejected"]
 
 metadata = MetaData(
@@ -133,6 +134,21 @@ labels = Table(
     Column("source", Text, nullable=False),
     Column("at", Double, nullable=False),
     UniqueConstraint("prediction_id"),
+)
+
+# Days of a version whose rows were moved into a file, see monitor/lake; rows that came late are another part.
+sealed_days = Table(
+    "sealed_days",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("start_at", Double, primary_key=True),  # midnight UTC
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("until_seq", BigInteger, nullable=False),  # the last predictions.seq that may be in it
+    Column("state", Text, nullable=False),  # SealedState
+    Column("token", Text),  # of the file that was recorded
+    Column("sha256", Text),  # of the same
+    Column("at", Double, nullable=False),
 )
 
 # How far each ledger segment was loaded, written in the same transaction as its rows: exactly once.

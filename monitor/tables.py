@@ -154,6 +154,7 @@ jobs = Table(
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("finished_at", Double),
+    Column("labels", BigInteger),  # that it had to learn from; None: of an earlier release
     Index(
         "uq_jobs_one_active",
         "model",
@@ -186,6 +187,28 @@ leases = Table(
     Column("holder", Text, nullable=False),
     Column("epoch", Integer, nullable=False),  # grows with each new holder: the fencing number
     Column("expires_at", Double, nullable=False),
+)
+
+# Labels of a version's predictions, counted up to the label `last_seq`: see monitor/label_counts.py.
+label_counts = Table(
+    "label_counts",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("right", BigInteger, nullable=False),  # the answer was the label
+    Column("readable", BigInteger, nullable=False),  # the text was kept
+    Column("last_seq", BigInteger, nullable=False),
+    Column("own_seq", BigInteger, nullable=False),  # of the newest that is counted
+)
+
+# Processes that may be ended while they stand still with SQLite's write lock: see monitor/stuck.py.
+monitors = Table(
+    "monitors",
+    metadata,
+    Column("process", Text, primary_key=True),  # stuck.process_name
+    Column("holder", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
 )
 
 # One record a verdict, promotion or refusal; each holds the hash of the one before of its model.

@@ -28,6 +28,7 @@ from monitor.jobs import Job, JobLost
 from monitor.retrain import Workshop, run_job
 from monitor.schedule import Slot, SlotLost
 from monitor.settings import ModelSettings, MonitorSettings
+from monitor.stuck import LockWatch
 from trainer.settings import TrainerSettings
 
 _IDLE_S = 0.2
@@ -70,7 +71,9 @@ def check_monitor(monitor: MonitorSettings) -> None:
 
 def run(worker: Worker) -> None:
     """Lead or stand by, and work, until the worker's `stop`; then let go of the job and of the lease."""
-    ticking = start_clock(worker.tick, worker.tell, every_s=min(0.5, worker.monitor.lease_s / 6))
+    ticking = start_clock(
+        worker.tick, worker.tell, worker.unblock, every_s=min(0.5, worker.monitor.lease_s / 6)
+    )
     retrains = Thread(target=worker.loop, args=("jobs", worker.work_job), name="retrains")
     retrains.start()
     try:
@@ -97,6 +100,10 @@ class Worker:
     holder: str = field(default_factory=lease.new_holder)
     epoch: int | None = None
     renewed: float = float("-inf")  # on the monotonic clock
+    locks: LockWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.locks = LockWatch(self.db, self.holder, patience_s=self.monitor.lease_s)
 
     def lead(self) -> None:
         """Renew or take the lease; as leader insert due slots."""
@@ -186,6 +193,10 @@ class Worker:
     def tell(self) -> None:
         """What the clock calls beside it, so that a slow channel cannot cost the lease."""
         self._guard("loop", "tell", self._tell)
+
+    def unblock(self) -> None:
+        """What the clock calls, too: a stopped monitor must not keep the others from writing."""
+        self._guard("loop", "unblock", lambda: self.locks.look(time.monotonic()))
 
     def _tell(self) -> None:
         if self.epoch is None:

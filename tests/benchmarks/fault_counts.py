@@ -21,7 +21,8 @@ class Tally:
 
     faults: Counter[str] = field(default_factory=Counter)
     takeover_s: list[float] = field(default_factory=list)
-    blocked: int = 0  # stopped in the middle of a write to SQLite, whose lock it keeps until it is woken
+    blocked: int = 0  # faults of the leader that no new reign followed
+    shot: int = 0  # stopped in the middle of a write to SQLite, and ended by the others
     ended: dict[int, int] = field(default_factory=dict)  # epoch of a stopped leader -> its rows by then
 
 
@@ -57,6 +58,7 @@ def report(db: Engine, tally: Tally) -> dict[str, Any]:
             "max_s": round(float(took.max()), 2),
             "over_5_s": int((took > 5.0).sum()),
             "blocked": tally.blocked,
+            "shot": tally.shot,
         },
     }  # fmt: skip
 
