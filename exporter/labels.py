@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, and_, select
 
 from exporter.database import lock_order, upsert
-from exporter.tables import labels, predictions, versions
+from exporter.tables import labels, predictions, sealed_days, versions
 
 LabelStatus = Literal["stored", "duplicate", "error"]
-LabelCode = Literal["unknown_id", "unknown_label", "conflict"]
+LabelCode = Literal["unknown_id", "unknown_label", "conflict", "sealed"]
 T = TypeVar("T")
-_ORDER = 7_301_003
+RECORDING = 7_301_003  # the lock under which labels are stored
+_DAY_S = 86400
+_ID = re.compile(r"[0-9a-f]{32}")
 _CHUNK = 500  # SQLite takes a bounded number of parameters
 
 
@@ -46,7 +49,7 @@ def record_labels(
             load()
     outcomes: list[LabelOutcome] = []
     with db.begin() as connection:
-        lock_order(connection, _ORDER)
+        lock_order(connection, RECORDING)
         for chunk in _chunks(rows):
             outcomes += _record_chunk(connection, chunk, source, now)
     return outcomes
@@ -58,10 +61,11 @@ def _record_chunk(
     ids = [key for key, _ in rows]
     allowed = _label_sets(connection, ids)
     held = _held(connection, ids)
+    sealed = _sealed(connection, [key for key in ids if key not in held], allowed)
     outcomes = []
     new = []
     for key, label in rows:
-        outcome = _judge(key, label, allowed.get(key), held.get(key))
+        outcome = _judge(key, label, allowed.get(key), held.get(key), sealed=key in sealed)
         outcomes.append(outcome)
         if outcome.status == "stored":
             held[key] = label
@@ -71,7 +75,11 @@ def _record_chunk(
     return outcomes
 
 
-def _judge(key: str, label: str, allowed: frozenset[str] | None, held: str | None) -> LabelOutcome:
+def _judge(
+    key: str, label: str, allowed: frozenset[str] | None, held: str | None, *, sealed: bool
+) -> LabelOutcome:
+    if sealed:
+        return LabelOutcome(key, "error", "Too late: the predictions of that day were sealed.", "sealed")
     if allowed is None:
         return LabelOutcome(key, "error", "No prediction has this id.", "unknown_id")
     if label not in allowed:
@@ -97,6 +105,37 @@ def _label_sets(connection: Connection, ids: Sequence[str]) -> dict[str, frozens
 def _label_set(connection: Connection, model: str, version: str) -> frozenset[str]:
     query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
     return frozenset((connection.scalar(query) or {}).get("labels", ()))
+
+
+def _sealed(connection: Connection, ids: Sequence[str], known: Container[str]) -> set[str]:
+    """Ids of predictions that left the database for a file, or are about to."""
+    gone = {key: float(started) for key in ids if key not in known and (started := _day_of(key)) is not None}
+    begun = select(sealed_days.c.start_at).where(sealed_days.c.start_at.in_(set(gone.values())))
+    days = set(connection.scalars(begun)) if gone else set()
+    leaving = select(predictions.c.id).join(
+        sealed_days,
+        and_(
+            sealed_days.c.model == predictions.c.model,
+            sealed_days.c.version == predictions.c.version,
+            sealed_days.c.start_at <= predictions.c.at,
+            sealed_days.c.start_at > predictions.c.at - _DAY_S,
+            sealed_days.c.until_seq >= predictions.c.seq,
+            sealed_days.c.state != "sealed",
+        ),
+    )
+    found = connection.scalars(leaving.where(predictions.c.id.in_(ids)))
+    return {key for key, started in gone.items() if started in days} | set(found)
+
+
+def _day_of(id_: str) -> int | None:
+    """Midnight before an id was made (see `recording.prediction_id`); None where it is no id of ours.
+
+    >>> _day_of("018bcfe56800" + "0" * 20), _day_of("p1")
+    (1699920000, None)
+    """
+    if not _ID.fullmatch(id_):
+        return None
+    return int(id_[:12], 16) // 1000 // _DAY_S * _DAY_S
 
 
 def _held(connection: Connection, ids: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is thrown away once a day, so that a database and a home folder do not grow for ever.
+"""What is thrown away, or moved into the lake, so that a database and a home folder do not grow for ever.
 
 Kept in any case: versions that serve, served, were judged or may still be promoted, and whatever a kept
 version's manifest names. Nothing is deleted for being unknown to this database: another may share the folder.
@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, dele
 from sqlalchemy.orm import aliased
 
 from exporter.tables import deployments, predictions, reference, sketches, trials, versions
+from monitor.lake import seal
 from monitor.lease import brief
 from monitor.settings import MonitorSettings
 from monitor.tables import due_slots, jobs, verdicts
@@ -33,6 +34,7 @@ class Cleaned:
     candidates: int
     job_folders: int
     snapshots: int
+    predictions: int  # moved into the lake
 
 
 def clean(db: Engine, home: Path, monitor: MonitorSettings, *, now: float) -> Cleaned:
@@ -43,9 +45,16 @@ def clean(db: Engine, home: Path, monitor: MonitorSettings, *, now: float) -> Cl
         candidates=clean_candidates(db, home, before=before),
         job_folders=clean_job_folders(db, home, before=before),
         snapshots=clean_snapshots(db, home, before=before),
+        predictions=_seal(db, home, monitor, now),
     )
     _log.info("cleaned", **asdict(cleaned))
     return cleaned
+
+
+def _seal(db: Engine, home: Path, monitor: MonitorSettings, now: float) -> int:
+    if monitor.lake is None:
+        return 0
+    return seal(db, home / monitor.lake, before=now - monitor.keep_predictions)
 
 
 def clean_slots(db: Engine, *, before: float) -> int:

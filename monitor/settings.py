@@ -51,6 +51,10 @@ class MonitorSettings(BaseModel):
     clean: str = "30 4 * * *"  # what follows is thrown away then
     keep_slots: Seconds = Field(default=2_592_000.0, gt=0)  # due times that were worked, 30 days
     keep_candidates: Seconds = Field(default=7_776_000.0, gt=0)  # of failed jobs, and their files: 90 days
+    lake: Path | None = None  # a folder, below `home` if relative: old predictions move there
+    keep_predictions: Seconds = Field(
+        default=7_776_000.0, gt=0
+    )  # in the database, where there is a lake: 90 days
     time_zone: str = "UTC"
     lease_s: Seconds = Field(default=3.0, gt=0)  # the leader's; a takeover lasts about as long
     job_lease_s: Seconds = Field(default=60.0, gt=0)
