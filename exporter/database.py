@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Double,
     Engine,
@@ -54,6 +55,26 @@ def _now_postgresql(element: Now, compiler: Any, **options: Any) -> str:  # noqa
 
 
 NOW = Now()
+
+
+class unindexed(FunctionElement[Any]):  # noqa: N801  # used as a function
+    """A column by which SQLite shall not look rows up: without statistics it takes any equality for rare."""
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(unindexed)
+def _as_it_is(element: unindexed, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(unindexed, "sqlite")
+def _with_plus(element: unindexed, compiler: Any, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"  # sqlite.org/optoverview.html, section 2
 
 
 class _Database(Engine):

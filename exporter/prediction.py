@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -57,7 +57,9 @@ def decode(payload: bytes) -> list[Prediction]:
 def columns(prediction: Prediction) -> dict[str, Any]:
     """Parameters of an INSERT into `predictions`."""
     descriptors = None if prediction.descriptors is None else list(prediction.descriptors)
-    return asdict(prediction) | {"scores": list(prediction.scores), "descriptors": descriptors}
+    # Not by `asdict`: its deep copies were half of the loader's time.
+    values = dict(zip(_FIELDS, _values(prediction), strict=True))
+    return values | {"scores": list(prediction.scores), "descriptors": descriptors}
 
 
 def _row(values: tuple[Any, ...]) -> list[Any]:

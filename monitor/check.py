@@ -23,6 +23,7 @@ from monitor.causes import observe_causes
 from monitor.evidence import Evidence
 from monitor.facts import Facts, Judged, judge_facts, prepare_facts, read_facts, report_facts
 from monitor.follow_up import follow_up
+from monitor.label_counts import keep_count
 from monitor.pager import page_line
 from monitor.report import ReportResult
 from monitor.report_rows import write_metrics
@@ -158,6 +159,7 @@ def _write(
             onset=history.read_onset(connection, model, version) or onset,
             now=now,
         )
+        keep_count(connection, model, version)
         if decision.action == "retrain":
             job = queue(connection, model, version, decision, monitor, now, None)
             checked = replace(checked, job=job)

@@ -19,7 +19,7 @@ from sqlalchemy import Row as Found
 from exporter import registry
 from exporter.tables import labels, predictions, versions
 from monitor.errors import MonitorError
-from monitor.history import readable_text
+from monitor.label_counts import readable_text
 from monitor.proof import build_holdout, held_out, release, silent
 from monitor.settings import ModelSettings
 from monitor.stale import find_stale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, not_, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from exporter import registry
 from exporter.database import upsert
@@ -13,6 +13,7 @@ from exporter.tables import labels, predictions
 from monitor import pager
 from monitor.evidence import bettors
 from monitor.jobs import Job, list_jobs
+from monitor.label_counts import count_labels, readable_text
 from monitor.stored_wealth import from_json, to_json
 from monitor.tables import checks, evidence, pagers, wealth
 
@@ -138,6 +139,8 @@ def _suspects() -> list[str]:
 
 def labels_after(connection: Connection, model: str, version: str, seq: int) -> int:
     """Labels of the version's predictions from `seq` on, whose text was kept."""
+    if seq <= 0:
+        return count_labels(connection, model, version).readable
     statement = select(func.count()).select_from(
         predictions.join(labels, labels.c.prediction_id == predictions.c.id)
     )
@@ -148,12 +151,6 @@ def labels_after(connection: Connection, model: str, version: str, seq: int) -> 
         readable_text(),
     )
     return connection.execute(statement).scalar_one()
-
-
-def readable_text() -> ColumnElement[bool]:
-    """Rows whose text was kept; a hash teaches nothing."""
-    text = predictions.c.text
-    return and_(text.is_not(None), text != "", not_(text.like("sha256:%")))
 
 
 def read_retrains(db: Engine, model: str, now: float) -> Retrains:

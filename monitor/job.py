@@ -57,3 +57,4 @@ class Job:
     created_at: float
     updated_at: float
     finished_at: float | None
+    labels: int | None = None  # that it had to learn from

@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from exporter.database import NOW, upsert
 from monitor.job import Job, JobLost, JobRefused, UnknownJob
+from monitor.label_counts import labels_of_job
 from monitor.lease import brief, work_expired
 from monitor.tables import JobState, jobs
 
@@ -58,6 +59,7 @@ def enqueue(
         "cancel_requested": False,
         "episode_id": episode_id,
         "base_version": base_version,
+        "labels": labels_of_job(connection, model, base_version, episode_id, at=now),
         "progress": {},
         "created_at": NOW if now is None else now,
         "updated_at": NOW,

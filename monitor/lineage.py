@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, case, func, select
 
-from exporter.tables import labels, predictions, reference, versions
-from monitor.tables import episodes, jobs
+from exporter.tables import reference, versions
+from monitor.label_counts import count_labels, labels_of_job
+from monitor.tables import jobs
 from monitor.verdict.paired import Z
 
 MIN_ROWS = 20  # labelled rows: with fewer, an accuracy says nothing
@@ -58,11 +59,8 @@ def read_lineage(connection: Connection, model: str, version: str) -> Lineage:
 
 def read_answered(connection: Connection, model: str, version: str) -> Score:
     """Labelled answers that the version gave to traffic."""
-    query = _score(labels.c.label == predictions.c.label).select_from(
-        labels.join(predictions, labels.c.prediction_id == predictions.c.id)
-    )
-    query = query.where(predictions.c.model == model, predictions.c.version == version)
-    return Score(**connection.execute(query).mappings().one())
+    count = count_labels(connection, model, version)
+    return Score(right=count.right, rows=count.rows)
 
 
 def loss(first: Score, now: Score) -> float:
@@ -132,18 +130,8 @@ def _score(right: Any) -> Any:
 
 
 def _labels_of(connection: Connection, job: Any) -> int:
-    """Labels that a job was asked for with: of the drift that it answers, or else of its champion."""
-    onset = 0
-    if job["episode_id"] is not None:
-        detail = connection.scalar(select(episodes.c.detail).where(episodes.c.id == job["episode_id"]))
-        onset = int((detail or {}).get("onset_seq", 0))
-    query = select(func.count()).select_from(
-        labels.join(predictions, labels.c.prediction_id == predictions.c.id)
-    )
-    query = query.where(
-        predictions.c.model == job["model"],
-        predictions.c.version == job["base_version"],
-        predictions.c.seq >= onset,
-        labels.c.at <= job["created_at"],
-    )
-    return int(connection.scalar(query) or 0)
+    """Labels that a job was asked for with."""
+    if job["labels"] is not None:
+        return int(job["labels"])
+    asked = job["model"], job["base_version"], job["episode_id"]
+    return labels_of_job(connection, *asked, at=job["created_at"])

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, case, func, select
 from exporter.blocks import read_rows
 from exporter.sketch import Sketch
 from exporter.tables import blocks, labels, predictions
+from monitor.label_counts import first_unseen, labelled
 from monitor.ranks import Ints
 from monitor.settings import Season
 
@@ -113,16 +114,14 @@ def read_before(connection: Connection, span: Span, *, until_seq: int, rows: int
 
 def read_answers(connection: Connection, model: str, version: str, *, after_label_seq: int) -> Tally:
     """Right and wrong answers whose labels came after `after_label_seq`, which numbers labels."""
-    query = (
-        select(
-            func.count().label("rows"),
-            func.count(case((labels.c.label == predictions.c.label, 1))).label("right"),
-            func.min(labels.c.seq).label("first_seq"),
-            func.max(labels.c.seq).label("last_seq"),
-        )
-        .select_from(labels.join(predictions, labels.c.prediction_id == predictions.c.id))
-        .where(predictions.c.model == model, predictions.c.version == version, labels.c.seq > after_label_seq)
+    counts = (
+        func.count().label("rows"),
+        func.count(case((labels.c.label == predictions.c.label, 1))).label("right"),
+        func.min(labels.c.seq).label("first_seq"),
+        func.max(labels.c.seq).label("last_seq"),
     )
+    unseen = first_unseen(connection, model, version, after_label_seq)
+    query = labelled(model, version, *counts, after_seq=unseen)
     found = connection.execute(query).one()
     right = int(found.right)
     return Tally(

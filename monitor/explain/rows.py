@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, and_, select
+from sqlalchemy import Connection, Row, select
 
 from exporter.tables import blocks, labels, predictions, reference
 from monitor.explain.examples import Embeddings
@@ -52,10 +52,15 @@ def sample_rows(
         select(*(predictions.c[name] for name in _COLUMNS), labels.c.label.label("truth"))
         .outerjoin_from(predictions, labels, labels.c.prediction_id == predictions.c.id)
         .where(predictions.c.model == model, predictions.c.version == version)
-        .where(predictions.c.seq.between(since_seq, until_seq))
     )
-    drawn = _draw(connection, model, version, since_seq, until_seq, limit, seed)
-    found = connection.execute(_within(query, model, version, drawn).limit(limit)).all()
+    spans = _draw(connection, model, version, since_seq, until_seq, limit, seed)
+    if spans:  # one by one: in one query SQLite looks at every row of the window
+        clipped = ((max(first, since_seq), min(last, until_seq)) for first, last in spans)
+        parts = [query.where(predictions.c.seq.between(*span)) for span in clipped]
+        found: list[Any] = [row for part in parts for row in connection.execute(part)][:limit]
+    else:
+        inside = query.where(predictions.c.seq.between(since_seq, until_seq))
+        found = list(connection.execute(inside.order_by(predictions.c.seq.desc()).limit(limit)))
     return _rows(sorted(found, key=lambda row: int(row.seq)))
 
 
@@ -70,9 +75,9 @@ def reference_answers(connection: Connection, model: str, version: str) -> tuple
 
 def _draw(
     connection: Connection, model: str, version: str, since_seq: int, until_seq: int, limit: int, seed: int
-) -> list[int]:
-    """`first_seq` of blocks that hold `limit` rows or a little more."""
-    query = select(blocks.c.first_seq, blocks.c.rows).where(
+) -> list[tuple[int, int]]:
+    """First and last `seq` of blocks that hold `limit` rows or a little more."""
+    query = select(blocks.c.first_seq, blocks.c.last_seq, blocks.c.rows).where(
         blocks.c.model == model,
         blocks.c.version == version,
         blocks.c.last_seq >= since_seq,
@@ -82,19 +87,7 @@ def _draw(
     order = np.random.default_rng(seed).permutation(len(found))
     held = np.cumsum([found[place].rows for place in order])
     enough = int(np.searchsorted(held, limit)) + 1
-    return [found[place].first_seq for place in order[:enough]]
-
-
-def _within(query: Select[Any], model: str, version: str, drawn: Sequence[int]) -> Select[Any]:
-    if not drawn:
-        return query.order_by(predictions.c.seq.desc())
-    inside = and_(
-        blocks.c.model == model,
-        blocks.c.version == version,
-        blocks.c.first_seq.in_(drawn),
-        predictions.c.seq.between(blocks.c.first_seq, blocks.c.last_seq),
-    )
-    return query.join(blocks, inside)
+    return [(found[place].first_seq, found[place].last_seq) for place in order[:enough]]
 
 
 def _rows(found: Sequence[Row[Any]]) -> Rows:

@@ -1,6 +1,6 @@
 """What a check costs: one window of a million rows, the next one, and a thousand models by one process.
 
-python -m tests.benchmarks.check_cost [--quick]     JSON lines; SQLite in a temporary folder
+python -m tests.benchmarks.check_cost [--quick] [models] [window]     JSON lines; SQLite in a temporary folder
 """
 
 from __future__ import annotations
@@ -159,14 +159,18 @@ def copies(db: Engine, models: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    share = 10 if parser.parse_args().quick else 1
+    parser.add_argument("figures", nargs="*", help="models, window; both where none is named")
+    given = parser.parse_args()
+    share = 10 if given.quick else 1
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         db = open_database(sqlite_url(home))
         upgrade(db)
         deployed(db, home)
-        many_models(db, home, 1000 // share)
-        one_window(db, home, 1_000_000 // share)
+        if "models" in (given.figures or ["models"]):
+            many_models(db, home, 1000 // share)
+        if "window" in (given.figures or ["window"]):
+            one_window(db, home, 1_000_000 // share)
         db.dispose()
 
 
