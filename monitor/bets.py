@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
 from monitor.ranks import Bet, Floats, Ints
 
-EXPONENTS = (0.3, 0.7, 1.5, 3.0)  # a shift of the whole distribution
-STEPS = (
-    (0.05, 2.0),
-    (0.05, 4.0),
-    (0.1, 2.0),
-    (0.1, 3.0),
-    (0.2, 1.7),
-    (0.3, 1.5),
-)  # (share, grown by): a new tail
+EXPONENTS = (0.3, 1.5)  # a shift of the whole distribution
+SHARES = (0.07, 0.2, 0.6)  # of the rows, which have moved into one tail …
+STEEPNESS = (10.0, 40.0)  # … where they lie by exp(-steepness * place)
 CONCENTRATIONS = (8.0, 64.0)  # rows that the "any" learner's belief weighs
 
 
@@ -36,17 +31,30 @@ def tilt_count(bet: Bet, m: tuple[tuple[int, ...], ...]) -> int:
 
 @lru_cache(maxsize=64)
 def tilts(m: tuple[tuple[int, ...], ...], bet: Bet) -> Floats:
-    """[J, H, K]: what each bin's share is multiplied by, before it is normalised."""
+    """[J, H, K]: what each bin's share is multiplied by, before it is normalised.
+
+    Rows that a model has never seen are few at first and lie far out, so most beliefs are mixtures: a share
+    of the rows has moved into a tail, the others are as before. A shift of the whole is believed too.
+    """
     gap_ends = np.cumsum(m, axis=-1)
     ends = gap_ends / gap_ends[:, -1:]
-    middle = ends - np.asarray(m) / gap_ends[:, -1:] / 2
-    down = [np.exp(-theta * (2 * middle - 1)) for theta in EXPONENTS]
-    down += [
-        np.where(ends <= share * 1.0001, grown, (1 - share * grown) / (1 - share)) for share, grown in STEPS
-    ]
-    up = [np.exp(theta * (2 * middle - 1)) for theta in EXPONENTS]
-    up += [np.where(middle >= 1 - share, grown, (1 - share * grown) / (1 - share)) for share, grown in STEPS]
+    begins = ends - np.asarray(m) / gap_ends[:, -1:]
+    down, up = _one_sided(begins, ends), _one_sided(1 - ends, 1 - begins)
     return np.stack({"down": down, "up": up, "both": down + up}[bet])
+
+
+def _one_sided(begins: Floats, ends: Floats) -> list[Floats]:
+    """Tilts towards place 0, for bins between these places in [0, 1]: [H, K] each."""
+    shifts = [np.exp(-theta * (begins + ends - 1)) for theta in EXPONENTS]
+    tails = [_tail(begins, ends, steepness) for steepness in STEEPNESS]
+    return shifts + [1 - share + share * tail for tail in tails for share in SHARES]
+
+
+def _tail(begins: Floats, ends: Floats, steepness: float) -> Floats:
+    """Mean density of a bin under the density ∝ exp(-steepness * place) on [0, 1]."""
+    mass = (np.exp(-steepness * begins) - np.exp(-steepness * ends)) / -math.expm1(-steepness)
+    width = ends - begins
+    return np.divide(mass, width, out=np.ones_like(mass), where=width > 0)
 
 
 def _believed(bet: Bet, m: tuple[tuple[int, ...], ...], bases: Floats, strata: Ints) -> Floats:

@@ -19,6 +19,10 @@ multinomial:
     log W_s = sum_k [lgamma(a_k' + c_k) - lgamma(a_k')] - sum_k [lgamma(a_k + c_k) - lgamma(a_k)],
     c = counts since s.
 
+The tilts (monitor/bets.py) are mixtures of what was before and of a tail that a share of the rows has moved
+into, for new texts are few at first. The reference's size bounds what any bet can win: n + t rows before a change
+are told from the r after it as well as r (n + t) / (n + t + r) rows are told from a known distribution.
+
 Strata. Where rows are exchangeable only within an hour of the day or of the week, every stratum has an urn of
 its own, the log W_s of all strata add up (given the strata, their rows are independent under the null), and a
 start tilts all of them alike.

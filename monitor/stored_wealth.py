@@ -13,11 +13,13 @@ from monitor.errors import StoredWealthError
 from monitor.pager import Wealth, new_wealth
 from monitor.ranks import Floats
 
+FORMAT = 3
+
 
 def to_json(wealth: Wealth) -> dict[str, Any]:
     """Return the state of one stream as JSON; `from_json` gives the same wealth back, to the last bit."""
     return {
-        "format": 2,
+        "format": FORMAT,
         "bet": wealth.bet,
         "m": _packed(np.array(wealth.m), "<i4"),
         "strata": len(wealth.m),
@@ -33,8 +35,8 @@ def to_json(wealth: Wealth) -> dict[str, Any]:
 
 def from_json(state: dict[str, Any]) -> Wealth:
     """Read `to_json`'s state; raises StoredWealthError for anything else."""
-    if state.get("format") not in (1, 2):
-        raise StoredWealthError(f"format {state.get('format')!r} instead of 2")
+    if state.get("format") not in (1, 2, FORMAT):
+        raise StoredWealthError(f"format {state.get('format')!r} instead of {FORMAT}")
     try:
         return _from_first_format(state) if state["format"] == 1 else _from_json(state)
     except (KeyError, TypeError, ValueError, zlib.error) as problem:
@@ -46,30 +48,38 @@ def _from_json(state: dict[str, Any]) -> Wealth:
     gaps = _unpacked(state["m"], "<i4").reshape(strata, -1)
     fresh = new_wealth(gaps.astype(int).tolist(), state["bet"])
     starts = len(state["priors"])
-    return replace(
+    held = replace(
         fresh,
         urn=_unpacked(state["urn"], "<i4").reshape(fresh.urn.shape),
         bases=_unpacked(state["bases"], "<i4").reshape(starts, *fresh.urn.shape),
-        ratios=_unpacked(state["ratios"], "<f8").reshape(starts, fresh.ratios.shape[-1]),
+        ratios=_unpacked(state["ratios"], "<f8").reshape(starts, -1 if starts else fresh.ratios.shape[-1]),
         priors=np.array(state["priors"], dtype=np.float64),
         cash=np.array(-np.inf if state["cash"] is None else state["cash"]),
         windows=int(state["windows"]),
         unspent=float(state["unspent"]),
     )
+    if state["format"] == FORMAT and held.ratios.shape[-1] != fresh.ratios.shape[-1]:
+        raise ValueError(f"{held.ratios.shape[-1]} tilts instead of {fresh.ratios.shape[-1]}")
+    return held if state["format"] == FORMAT else _cashed(fresh, held, held.wealths)
 
 
 def _from_first_format(state: dict[str, Any]) -> Wealth:
-    """Without strata and tilts: its starts are cashed, so that nothing is lost and nothing is spent twice."""
     fresh = new_wealth(state["m"], state["bet"])
-    held = np.array([-np.inf if state["cash"] is None else state["cash"]])
-    live = np.array(state["priors"], dtype=np.float64) + np.array(state["wealths"], dtype=np.float64)
-    return replace(
+    held = replace(
         fresh,
         urn=np.array(state["urn"], dtype=np.float64).reshape(fresh.urn.shape),
-        cash=np.logaddexp.reduce(np.concatenate([held, live])),
+        priors=np.array(state["priors"], dtype=np.float64),
+        cash=np.array(-np.inf if state["cash"] is None else state["cash"]),
         windows=int(state["windows"]),
         unspent=float(state["unspent"]),
     )
+    return _cashed(fresh, held, np.array(state["wealths"], dtype=np.float64))
+
+
+def _cashed(fresh: Wealth, held: Wealth, wealths: Floats) -> Wealth:
+    """Stop the starts of an earlier release, whose tilts were others: nothing is lost or spent twice."""
+    cash = np.logaddexp.reduce(np.concatenate([held.cash[None], held.priors + wealths]))
+    return replace(held, bases=fresh.bases, ratios=fresh.ratios, priors=fresh.priors, cash=cash)
 
 
 def _packed(values: Any, kind: str) -> str:

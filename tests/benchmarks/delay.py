@@ -1,6 +1,6 @@
 """Windows until a page, on real text with a change in it; one JSON line a stream.
 
-python -m tests.benchmarks.delay [--quick] [--runs 40]
+python -m tests.benchmarks.delay [--quick] [--runs 40] [--first-seed 0]
 The head, its hold-out and the rows are drawn afresh in every run. Ten clean windows come first; a page among
 them is early. `loss` counts pages whose cause means loss (drift, accuracy), `page` any.
 """
@@ -136,10 +136,10 @@ def tallies(case: Case, stream: Stream, rng: np.random.Generator) -> Iterator[Se
         yield given
 
 
-def measure(case: Case, runs: int) -> dict[str, object]:
+def measure(case: Case, runs: int, *, first_seed: int = 0) -> dict[str, object]:
     found: list[Followed] = []
     began = time.process_time()
-    for seed in range(runs):
+    for seed in range(first_seed, first_seed + runs):
         stream = streams.run(
             case.base(),
             case.change,
@@ -153,6 +153,7 @@ def measure(case: Case, runs: int) -> dict[str, object]:
         "stream": case.name,
         "goal": case.goal,
         "runs": runs,
+        "first_seed": first_seed,
         "window": case.window,
         "reference": case.reference,
         "page": summary([one.page for one in found], case.clean_windows),
@@ -181,12 +182,14 @@ def summary(pages: Sequence[int | None], clean: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="four runs a stream")
     parser.add_argument("--only", default="")
     chosen = parser.parse_args()
     for case in cases():
         if chosen.only in case.name:
-            sys.stdout.write(json.dumps(measure(case, 4 if chosen.quick else chosen.runs)) + "\n")
+            found = measure(case, 4 if chosen.quick else chosen.runs, first_seed=chosen.first_seed)
+            sys.stdout.write(json.dumps(found) + "\n")
             sys.stdout.flush()
 
 
