@@ -21,13 +21,14 @@ from exporter import blocks
 from exporter.database import lock_order, upsert
 from exporter.descriptors import LANGUAGES
 from exporter.ledger import LOCK, SUFFIX, Damage, Reading, read_segment, segments, writer_is_dead
+from exporter.outcomes import Outcomes
 from exporter.prediction import Prediction, columns
-from exporter.tables import ledger_positions, predictions, rollups
+from exporter.rollups import Rollup, add_rollups
+from exporter.tables import ledger_positions, predictions
 
 BINS = 20
 
 _log = structlog.get_logger()
-Rollup = tuple[str, str, int, str, str]
 
 
 def load_once(db: Engine, folder: Path) -> int:
@@ -52,13 +53,7 @@ def store(connection: Connection, rows: Sequence[Prediction]) -> None:
         return
     lock_order(connection, blocks.LOADING)
     blocks.add(connection, rows, _insert(connection, rows))
-    table = upsert(rollups, connection.dialect.name)
-    added = table.on_conflict_do_update(
-        index_elements=list(rollups.primary_key), set_={"rows": rollups.c.rows + table.excluded.rows}
-    )
-    keys = [column.name for column in rollups.primary_key]
-    counted = sorted(rolled_up(rows).items())
-    connection.execute(added, [dict(zip(keys, key, strict=True)) | {"rows": n} for key, n in counted])
+    add_rollups(connection, rolled_up(rows))
 
 
 def _insert(connection: Connection, rows: Sequence[Prediction]) -> Sequence[int]:
@@ -89,7 +84,7 @@ def bin_name(value: float) -> str:
 
 
 class Loader:
-    """A thread that loads every `interval_s`; `stop` loads once more."""
+    """A thread that loads every `interval_s` and writes `outcomes`; `stop` does so once more."""
 
     def __init__(
         self,
@@ -98,9 +93,11 @@ class Loader:
         *,
         interval_s: float,
         loaded: Callable[[int], None] = lambda _: None,
+        outcomes: Outcomes | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db, self._folder, self._interval_s, self._loaded = db, folder, interval_s, loaded
+        self._outcomes = outcomes
         self._now, self._loaded_at, self._sizes = now, now(), dict[Path, int]()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ledger-loader", daemon=True)
@@ -122,6 +119,8 @@ class Loader:
         began, sizes = self._now(), _sizes(self._folder)  # what is written meanwhile waits for the next pass
         try:
             rows = load_once(self._db, self._folder)
+            if self._outcomes is not None:
+                self._outcomes.write(self._db)
         except (SQLAlchemyError, OSError) as error:
             _log.warning("ledger_not_loaded", error=type(error).__name__)
             return

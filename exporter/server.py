@@ -31,6 +31,7 @@ from exporter.instruments import Instruments
 from exporter.labels import LabelOutcome, record_labels
 from exporter.ledger import Ledger
 from exporter.loader import Loader
+from exporter.outcomes import Outcomes
 from exporter.service import Service
 from exporter.settings import ExporterSettings
 from exporter.tables import metadata
@@ -71,12 +72,19 @@ def serve(
             durability=settings.durability,
             segment_bytes=settings.segment_bytes,
         )
-        loader = Loader(db, ledger_folder, interval_s=settings.load_interval_s, loaded=instruments.loaded.inc)
+        outcomes = Outcomes()
+        loader = Loader(
+            db,
+            ledger_folder,
+            interval_s=settings.load_interval_s,
+            loaded=instruments.loaded.inc,
+            outcomes=outcomes,
+        )
         instruments.watch(home, loader.lag)
         fleet = Fleet(
             db, instruments, threads=settings.threads, poll_s=settings.poll_s, device=settings.device
         )
-        service = Service(fleet, ledger, settings, instruments)
+        service = Service(fleet, ledger, settings, instruments, outcomes=outcomes)
         # Ends in the reverse order: answer the queue, close the ledger, load its last rows.
         for start, stop in (
             (loader.start, loader.stop),

@@ -28,6 +28,7 @@ from exporter.errors import (
 )
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
+from exporter.outcomes import FAILURES, Outcomes
 from exporter.prediction import Prediction
 from exporter.recording import Input, prediction_id, recorded
 from exporter.settings import ExporterSettings
@@ -69,10 +70,12 @@ class Service:
         settings: ExporterSettings,
         instruments: Instruments,
         *,
+        outcomes: Outcomes | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.fleet = fleet
         self._ledger, self._settings, self._instruments, self._now = ledger, settings, instruments, now
+        self._outcomes = outcomes or Outcomes(now)
         self._queue: deque[_Waiting] = deque()
         self._shadows = Shadows(ledger, instruments, policy=settings.store_text, failed=fleet.take_back)
         self._arrived = threading.Event()
@@ -103,7 +106,12 @@ class Service:
         request = _Request(deployed, inputs, time.monotonic(), loop, loop.create_future())
         self._queue.extend((request, position) for position in range(len(inputs)))
         self._arrived.set()
-        await request.future
+        try:
+            await request.future
+        except FAILURES:
+            self._outcomes.add(model, request.deployed.version, "failed")
+            raise
+        self._outcomes.add(model, request.deployed.version, "answered")
         ordered = [request.done[position] for position in range(len(inputs))]
         answered = request.deployed  # the champion, where a canary failed
         return Served(model, answered.version, answered.engine.labels, ordered)

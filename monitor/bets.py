@@ -12,6 +12,7 @@ from monitor.ranks import Bet, Floats, Ints
 EXPONENTS = (0.3, 1.5)  # a shift of the whole distribution
 SHARES = (0.07, 0.2, 0.6)  # of the rows, which have moved into one tail …
 STEEPNESS = (10.0, 40.0)  # … where they lie by exp(-steepness * place)
+ODDS = (1.5, 3.0, 10.0, 50.0)  # "rate": how much likelier the first bin has become
 CONCENTRATIONS = (8.0, 64.0)  # rows that the "any" learner's belief weighs
 
 
@@ -19,14 +20,19 @@ def log_ratios(bet: Bet, m: tuple[tuple[int, ...], ...], bases: Floats, urn: Flo
     """[..., L, J]: log W_s of each tilt over these strata, in closed form from the urns then and now."""
     then, now = bases[..., strata, :], urn[..., strata, :]
     since = now[..., None, :, :] - then
-    believed = log_marginal(_believed(bet, m, then, strata), since[..., None, :, :])
-    ratios: Floats = (believed - log_marginal(then, since)[..., None, :]).sum(axis=-1)
+    ratios: Floats
+    if bet == "rate":
+        ratios = (since[..., None, :, :] * _known(m)[:, strata]).sum(axis=(-2, -1))
+    else:
+        believed = log_marginal(_believed(bet, m, then, strata), since[..., None, :, :])
+        ratios = (believed - log_marginal(then, since)[..., None, :]).sum(axis=-1)
     return ratios
 
 
 def tilt_count(bet: Bet, m: tuple[tuple[int, ...], ...]) -> int:
     """J: how many beliefs a start holds at once."""
-    return len(CONCENTRATIONS) if bet == "any" else tilts(m, bet).shape[0]
+    counted = {"any": len(CONCENTRATIONS), "rate": len(ODDS)}
+    return counted.get(bet) or tilts(m, bet).shape[0]
 
 
 @lru_cache(maxsize=64)
@@ -41,6 +47,18 @@ def tilts(m: tuple[tuple[int, ...], ...], bet: Bet) -> Floats:
     begins = ends - np.asarray(m) / gap_ends[:, -1:]
     down, up = _one_sided(begins, ends), _one_sided(1 - ends, 1 - begins)
     return np.stack({"down": down, "up": up, "both": down + up}[bet])
+
+
+def _known(m: tuple[tuple[int, ...], ...]) -> Floats:
+    """[J, H, 2]: log of what a row in each bin wins where the null states its share, m / sum(m), itself.
+
+    No urn: 1 + lambda (x - p) with x = 1 in the first bin, whose mean is at most 1 for every share up to p
+    (Waudby-Smith & Ramdas, JRSS B 2024, section 4).
+    """
+    shares = np.asarray(m) / np.sum(m, axis=-1, keepdims=True)
+    odds = np.array([[[factor, 1.0]] for factor in ODDS]) * shares
+    won: Floats = np.log(odds / odds.sum(axis=-1, keepdims=True) / shares)
+    return won
 
 
 def _one_sided(begins: Floats, ends: Floats) -> list[Floats]:

@@ -180,7 +180,7 @@ def _insert(
     decision: policy.Decision,
     now: float,
 ) -> Checked:
-    window, labelled, report = facts.window, facts.labelled, judged.report
+    window, labelled, outcomes, report = facts.window, facts.labelled, facts.outcomes, judged.report
     row: dict[str, Any] = {
         "state": _state(judged.evidence, situation, decision),
         "rows": window.rows if window else 0,
@@ -199,6 +199,8 @@ def _insert(
         last_label_seq=labelled.last_seq if labelled else facts.cursor.label_seq,
         window_start_at=window.start_at if window else None,
         window_end_at=window.end_at if window else None,
+        last_outcome_hour=outcomes.last_seq if outcomes else facts.cursor.outcome_hour,
+        error_rate=outcomes.error_rate if outcomes else None,
         decision=asdict(decision),
         evidently=report.to_json() if report else None,
         at=now,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -15,7 +15,7 @@ from monitor.pager import Wealth
 from monitor.reference import Reference, freeze_season, read_live_reference
 from monitor.report import ReportRequest, ReportResult, run_report
 from monitor.settings import ModelSettings, MonitorSettings
-from monitor.tallies import Tally, read_answers, read_before, read_period, read_tally
+from monitor.tallies import Tally, read_answers, read_before, read_outcomes, read_period, read_tally
 from monitor.windows import read_labelled, read_reference, read_sample
 
 
@@ -33,6 +33,7 @@ class Facts:
     window: Tally | None
     recent: Tally | None  # what severity looks back on, None: the window
     labelled: Tally | None
+    outcomes: Tally | None = None  # of requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,13 @@ def read_facts(db: Engine, model: str, version: str, settings: ModelSettings, no
     """The next window and the labels that came; None with nothing to judge. Raises NoReferenceError."""
     with db.connect() as connection:
         cursor = history.read_cursor(connection, model, version)
-        reference = read_live_reference(connection, model, version, settings.season)
+        reference = replace(
+            read_live_reference(connection, model, version, settings.season), error_rate=settings.error_rate
+        )
         window = _next_window(connection, reference, settings, max(cursor.seq, reference.last_seq))
         labelled = read_answers(connection, model, version, after_label_seq=cursor.label_seq)
-        if window is None and labelled.rows < settings.min_window:
+        outcomes = read_outcomes(connection, model, version, after_hour=cursor.outcome_hour, now=now)
+        if window is None and max(labelled.rows, outcomes.rows) < settings.min_window:
             return None
         alpha, held = _pager(connection, reference)
         budget = settings.false_pages_per_year
@@ -70,6 +74,7 @@ def read_facts(db: Engine, model: str, version: str, settings: ModelSettings, no
             window=window,
             recent=_recent(connection, reference, settings, window),
             labelled=labelled if labelled.rows >= settings.min_window else None,
+            outcomes=outcomes if outcomes.rows >= settings.min_window else None,
         )
 
 
@@ -77,9 +82,9 @@ def judge_facts(facts: Facts, settings: ModelSettings, report: ReportResult | No
     """Let every detector judge the rows that it reads, and bet."""
     found: list[Evidence] = []
     held = dict(facts.held)
+    given = {"predictions": facts.window, "labels": facts.labelled, "requests": facts.outcomes}
     for detector in detectors():
-        by_labels = detector.reads == "labels"
-        rows = facts.labelled if by_labels else facts.window
+        rows = given[detector.reads]
         if rows is None:
             if facts.window is not None:
                 found.append(Evidence(detector=detector.name, rows=0, enough=False))
@@ -90,7 +95,7 @@ def judge_facts(facts: Facts, settings: ModelSettings, report: ReportResult | No
             facts.reference,
             facts.held.get(detector.name),
             minimum=settings.min_window,
-            recent=None if by_labels else facts.recent,
+            recent=facts.recent if detector.reads == "predictions" else None,
         )
         if wealth is not None:
             held[detector.name] = wealth
@@ -154,7 +159,7 @@ def _pager(connection: Connection, reference: Reference) -> tuple[float | None, 
     Wealth against other bins (another season, say) cannot go on: its pager ends, and the next one spends.
     """
     model, version = reference.model, reference.version
-    ready = [one for one in bettors() if one.reads == "labels" or reference.complete]
+    ready = [one for one in bettors() if one.reads != "predictions" or reference.complete]
     opened = {one.name: open_wealth(one, reference) for one in ready}
     alpha = history.open_pager(connection, model, version)
     held = {} if alpha is None else history.read_wealth(connection, model, version)

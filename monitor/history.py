@@ -30,6 +30,7 @@ class Cursor:
     last_check: int
     seq: int
     label_seq: int
+    outcome_hour: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Retrains:
 def read_cursor(connection: Connection, model: str, version: str) -> Cursor:
     """Where the newest check of this version stopped; zeros before the first."""
     statement = (
-        select(checks.c.id, checks.c.last_seq, checks.c.last_label_seq)
+        select(checks.c.id, checks.c.last_seq, checks.c.last_label_seq, checks.c.last_outcome_hour)
         .where(checks.c.model == model, checks.c.version == version)
         .order_by(checks.c.id.desc())
         .limit(1)
@@ -55,6 +56,7 @@ def read_cursor(connection: Connection, model: str, version: str) -> Cursor:
         last_check=found.id if found else 0,
         seq=found.last_seq if found else 0,
         label_seq=found.last_label_seq if found else 0,
+        outcome_hour=(found.last_outcome_hour or 0) if found else 0,
     )
 
 

@@ -20,12 +20,15 @@ multinomial:
     c = counts since s.
 
 The tilts (monitor/bets.py) are mixtures of what was before and of a tail that a share of the rows has moved
-into, for new texts are few at first. The reference's size bounds what any bet can win: n + t rows before a change
-are told from the r after it as well as r (n + t) / (n + t + r) rows are told from a known distribution.
+into, for new texts are few at first. The reference's size bounds what any bet can win: n + t rows are told
+from the r after a change as well as r (n + t) / (n + t + r) rows are told from a known distribution.
 
 Strata. Where rows are exchangeable only within an hour of the day or of the week, every stratum has an urn of
 its own, the log W_s of all strata add up (given the strata, their rows are independent under the null), and a
 start tilts all of them alike.
+
+Known share. The bet "rate" needs no reference: the null states that a request fails with probability at most
+p, whatever the past, and a tilt wins 1 + lambda (x - p), of mean at most 1 (Waudby-Smith & Ramdas 2024).
 
 The pager holds the mixture sum_s pi_s W_s over starts (pi_s = 1 / (2.1098 (s+2) ln^2(s+2)), which sums to 1
 less 3e-5) plus the prior of starts to come (Shin, Ramdas, Rinaldo 2024). A start that is dropped keeps its

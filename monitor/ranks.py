@@ -13,7 +13,7 @@ from exporter.sketch import Ints
 
 __all__ = ["Bet", "Floats", "Ints", "count", "gaps", "place"]
 
-Bet = Literal["down", "up", "both", "any"]
+Bet = Literal["down", "up", "both", "any", "rate"]  # "rate": of a known share, see monitor/bets.py
 
 
 def gaps(reference_rows: int, bet: Bet) -> list[int]:

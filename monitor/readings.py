@@ -28,7 +28,7 @@ _DAY_S = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Every deployed model with its newest window and its newest labels, by id of the check."""
+    """Every deployed model with its newest window, labels and requests, by id of the check."""
 
     models: list[Found]
     checks: dict[int, Found]
@@ -73,6 +73,7 @@ def _fleet(connection: Connection) -> Fleet:
         versions.c.manifest["metrics"]["accuracy"].as_float().label("holdout_accuracy"),
         _last(select(checks.c.id).where(*own, checks.c.first_seq.is_not(None)), checks.c.id).label("judged"),
         _last(select(checks.c.id).where(*own, checks.c.accuracy.is_not(None)), checks.c.id).label("labelled"),
+        _last(select(checks.c.id).where(*own, checks.c.error_rate.is_not(None)), checks.c.id).label("asked"),
         _last(select(checks.c.id).where(*own, checks.c.report.is_not(None)), checks.c.id).label("report"),
         _last(
             select(jobs.c.id).where(jobs.c.model == deployments.c.model, jobs.c.finished_at.is_not(None)),
@@ -83,7 +84,7 @@ def _fleet(connection: Connection) -> Fleet:
         versions, (versions.c.model == deployments.c.model) & (versions.c.version == deployments.c.champion)
     )
     models = list(connection.execute(query.order_by(deployments.c.model)).mappings())
-    ids = {row[which] for row in models for which in ("judged", "labelled")} - {None}
+    ids = {row[which] for row in models for which in ("judged", "labelled", "asked")} - {None}
     narrow = select(
         checks.c.id, checks.c.version, checks.c.state, checks.c.rows, checks.c.labelled, checks.c.accuracy,
         checks.c.log_e, checks.c.log_page_line, checks.c.window_end_at, checks.c.at,
@@ -138,10 +139,10 @@ def _checks(fleet: Fleet) -> Iterator[Sample]:
 
 
 def _evidence(connection: Connection, fleet: Fleet) -> Iterator[Sample]:
-    """Per detector, from the newest window or, where that had none, from the newest labels."""
+    """Per detector, from the newest window or, where that had none, from the newest labels or requests."""
     owner = {
         check["id"]: model["model"]
-        for which in ("labelled", "judged")
+        for which in ("labelled", "asked", "judged")
         for model, check in fleet.newest(which)
     }
     columns = (

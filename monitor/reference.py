@@ -16,9 +16,10 @@ from monitor.errors import NoReferenceError
 from monitor.ranks import Ints
 from monitor.settings import Season
 from monitor.tables import seasons
-from monitor.tallies import CORRECT, Span, Tally, read_tally
+from monitor.tallies import CORRECT, FAILED, Span, Tally, read_tally
 
 _SEASON_S = {"hour-of-day": 86400, "hour-of-week": 604800}
+_MILLION = 1_000_000
 FIRST_ROWS = 1000  # of a version: latency has no replayed reference
 
 
@@ -33,6 +34,7 @@ class Reference:
     strata: Mapping[int, Ints] = field(default_factory=dict)  # [cells]; empty until the season is complete
     last_seq: int = 0  # rows up to this one are reference themselves
     first: Tally | None = None  # the version's first rows
+    error_rate: float = 0.01  # share of requests that may fail: stated, not observed
 
     def of(self, series: str) -> dict[int, Ints]:
         """Rows in each cell of one series, by stratum.
@@ -42,6 +44,9 @@ class Reference:
         sketch = self.sketch
         if series in CORRECT:
             return {0: np.array([sketch.wrong.sum(), sketch.right.sum()])}
+        if series in FAILED:
+            tolerated = round(self.error_rate * _MILLION)
+            return {0: np.array([tolerated, _MILLION - tolerated])}
         if series == "latency":
             return self.first.of(series) if self.first else {}
         if self.season == "none":

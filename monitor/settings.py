@@ -79,6 +79,7 @@ class ModelSettings(BaseModel):
     rolling: int = Field(default=1, ge=1)  # windows that effect and p-value look back on; bets never do
     season: Season = "none"  # compare like hours; the first day or week of traffic becomes the reference
     min_window: int = Field(default=30, ge=1)  # fewer rows than this are never evidence
+    error_rate: float = Field(default=0.01, ge=1e-5, le=0.5)  # share of requests that may fail
     false_pages_per_year: float = Field(default=0.02, gt=0, le=1)
     min_labels: int = Field(default=200, ge=1)  # labels since the drift began, before a retrain may start
     label_growth: float = Field(default=0.5, gt=0, le=100)  # so much larger before a loss is answered again

@@ -127,6 +127,23 @@ def rate_severity(reference: Ints, current: Ints) -> Severity:
     )
 
 
+def tolerated_severity(tolerated: Ints, current: Ints) -> Severity:
+    """Ask whether requests failed more often than they may, from [failed, answered]: exact binomial test."""
+    from scipy.stats import binom  # noqa: PLC0415 - half a second to import
+
+    rate, rows = float(tolerated[0] / tolerated.sum()), int(current.sum())
+    return Severity(
+        effect=float(current[0] / rows) - rate,
+        p_value=float(binom.sf(current[0] - 1, rows, rate)),
+        detail={
+            "effect": "error_rate_difference",
+            "test": "binomial_greater",
+            "error_rate": float(current[0] / rows),
+            "tolerated_error_rate": rate,
+        },
+    )
+
+
 def mean_severity(reference: Ints, current: Ints, worth: Floats) -> Severity:
     """Ask whether the mean of what rows are worth, by cell, fell: difference and the permutation z-test."""
     both = reference + current

@@ -50,6 +50,8 @@ checks = Table(
     Column("report", Text),  # file name of the HTML report, below <home>/reports
     Column("at", Double, nullable=False),
     Column("quality", JSON),  # quality.Quality of the recent rows, of a call's newest check only
+    Column("last_outcome_hour", BigInteger),  # start of the last hour whose requests were judged
+    Column("error_rate", Double),  # of the requests that were judged, None without
     Index(None, "model", "id"),
 )
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, Select, case, func, select
 
-from exporter.blocks import read_rows
+from exporter import outcomes
+from exporter.blocks import HOUR_S, read_rows
 from exporter.sketch import Sketch
-from exporter.tables import blocks, labels, predictions
+from exporter.tables import blocks, labels, predictions, rollups
 from monitor.label_counts import first_unseen, labelled
 from monitor.ranks import Ints
 from monitor.settings import Season
@@ -44,7 +45,7 @@ class Tally:
     places: Mapping[str, slice]  # of each series in a row of cells
     strata: Mapping[int, Ints] = field(default_factory=dict)  # [cells]
     rows: int = 0
-    first_seq: int = 0  # of predictions, or of labels where the series is "correct"
+    first_seq: int = 0  # of predictions, of labels ("correct") or of hours ("failed")
     last_seq: int = 0
     start_at: float | None = None
     end_at: float | None = None
@@ -61,6 +62,14 @@ class Tally:
         wrong, right = np.sum(list(self.strata.values()), axis=0)
         return float(right / (wrong + right))
 
+    @property
+    def error_rate(self) -> float | None:
+        """Share of failed requests, None where there were none or they were not counted."""
+        if "failed" not in self.places or not self.rows:
+            return None
+        failed, answered = np.sum(list(self.strata.values()), axis=0)
+        return float(failed / (failed + answered))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Span:
@@ -74,6 +83,8 @@ class Span:
 
 
 CORRECT = {"correct": slice(0, 2)}  # cells: wrong, right
+FAILED = {"failed": slice(0, 2)}  # cells: failed, answered
+_LATE_S = 60  # after an hour's end, until every exporter has written what it counted
 
 
 def read_tally(connection: Connection, span: Span, *, rows: int) -> Tally | None:
@@ -130,6 +141,27 @@ def read_answers(connection: Connection, model: str, version: str, *, after_labe
         rows=found.rows,
         first_seq=found.first_seq or after_label_seq,
         last_seq=found.last_seq or after_label_seq,
+    )
+
+
+def read_outcomes(connection: Connection, model: str, version: str, *, after_hour: int, now: float) -> Tally:
+    """Failed and answered requests of the hours after one, as far as they are over; `last_seq` is an hour."""
+    query = select(rollups.c.hour, rollups.c.bin, rollups.c.rows).where(
+        rollups.c.model == model,
+        rollups.c.version == version,
+        rollups.c.series == outcomes.SERIES,
+        rollups.c.hour > after_hour,
+        rollups.c.hour <= now - HOUR_S - _LATE_S,
+    )
+    found = connection.execute(query).all()
+    failed, answered = (sum(row.rows for row in found if row.bin == name) for name in ("failed", "answered"))
+    hours = [row.hour for row in found] or [after_hour]
+    return Tally(
+        places=FAILED,
+        strata={0: np.array([failed, answered], dtype=np.int64)} if found else {},
+        rows=failed + answered,
+        first_seq=min(hours),
+        last_seq=max(hours),
     )
 
 

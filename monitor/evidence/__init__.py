@@ -25,6 +25,7 @@ from monitor.reference import Reference
 from monitor.severity import Severity
 from monitor.tallies import Tally
 
+Reads = Literal["predictions", "labels", "requests"]
 MIN_REFERENCE = 20  # rows: below, the smallest bins hold no gap and a p-value says nothing
 
 
@@ -45,11 +46,11 @@ class Detector(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def series(self) -> str: ...  # of exporter.sketch.SERIES, or "correct": right and wrong answers
+    def series(self) -> str: ...  # of exporter.sketch.SERIES, "correct" (answers) or "failed" (requests)
     @property
     def bet(self) -> ranks.Bet | None: ...  # None: severity only
     @property
-    def reads(self) -> Literal["predictions", "labels"]: ...
+    def reads(self) -> Reads: ...
     @property
     def means_loss(self) -> bool: ...
     @property
@@ -94,6 +95,8 @@ def open_wealth(detector: Detector, reference: Reference) -> pager.Wealth:
     """Return the e = 1 with which a detector begins against a reference."""
     assert detector.bet is not None
     strata = reference.of(detector.series)
+    if detector.bet == "rate":
+        return pager.new_wealth([cells.tolist() for cells in strata.values()], detector.bet)
     held = [int(cells.sum()) for _, cells in sorted(strata.items())] or [0]
     # A stratum with too few rows is one bin: no bet can be lost or won there.
     m = [ranks.gaps(rows, detector.bet) if rows >= MIN_REFERENCE else [rows + 1] for rows in held]
@@ -111,9 +114,9 @@ def judge_window(
 ) -> tuple[Evidence, pager.Wealth | None]:
     """Judge one window and bet on it; a window with fewer than `minimum` values changes nothing.
 
-    `window` counts predictions or, where the detector reads labels, `tallies.read_answers`'s rows. Hand in
-    each row once. `recent` is what the severity is about, the window by default. Without a wealth no bet is
-    made.
+    `window` counts predictions or, where the detector reads labels or requests, the rows of
+    `tallies.read_answers` or `tallies.read_outcomes`. Hand in each row once. `recent` is what the severity is
+    about, the window by default. Without a wealth no bet is made.
     """
     shown = (recent or window).of(detector.series)
     there, here = reference.of(detector.series), window.of(detector.series)
@@ -154,6 +157,8 @@ def seed(model: str, version: str, detector: str, first_seq: int) -> int:
 def _counts(detector: Detector, window: Tally, reference: Reference, wealth: pager.Wealth) -> ranks.Floats:
     """The window's rows in the wealth's bins, stratum by stratum: [H, K]."""
     there, here = reference.of(detector.series), window.of(detector.series)
+    if wealth.bet == "rate":
+        return np.stack(list(here.values())).astype(np.float64)
     counts = np.zeros((len(wealth.m), len(wealth.m[0])))
     for number, (stratum, cells) in enumerate(sorted(there.items())):
         m = [gaps for gaps in wealth.m[number] if gaps]

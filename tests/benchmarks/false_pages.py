@@ -15,6 +15,7 @@ import numpy as np
 
 from exporter.sketch import Sketch, fit_sketch
 from exporter.sketches import ReplayedRow
+from monitor import pager
 from monitor.evidence import bettors, judge_window, open_wealth, weighted
 from monitor.pager import page_line
 from monitor.ranks import Bet, Floats, Ints
@@ -36,6 +37,7 @@ def simulated(streams: int, window: int, *, reference: int = 500) -> None:
     began = time.process_time()
     bets: tuple[Bet, ...] = ("down", "both", "any")
     highest = {bet: _highest(bet, streams, window, reference) for bet in bets}
+    highest["rate"] = _highest_rate(streams, window)
     rng = np.random.default_rng(1)
     score = np.full(streams, -np.inf)
     for one in bettors():
@@ -64,6 +66,17 @@ def _highest(bet: Bet, streams: int, window: int, reference: int) -> Floats:
         for part in range(math.ceil(streams / _PART))
     ]
     return np.concatenate(parts)[:streams]
+
+
+def _highest_rate(streams: int, window: int) -> Floats:
+    """The highest log e of clean streams whose requests fail exactly as often as they may: [streams]."""
+    rng = np.random.default_rng(2)
+    wealth = pager.new_wealth([1, 99], "rate", streams=(streams,))
+    highest = np.full(streams, -np.inf)
+    for failed in rng.binomial(window, 0.01, size=(WINDOWS, streams)):
+        wealth = wealth.update(np.stack([failed, window - failed], axis=-1).astype(np.float64))
+        highest = np.maximum(highest, wealth.log_e)
+    return highest
 
 
 def rivals(streams: int, window: int, *, reference: int = 500) -> None:

@@ -66,6 +66,8 @@ def follow(
 
 def _judge(tally: Tally, reference: Reference, held: dict[str, Wealth], found: Followed) -> None:
     for one in bettors():
+        if one.reads == "requests":
+            continue
         if (one.series in CORRECT) == ("correct" in tally.places):
             evidence, wealth = judge_window(one, tally, reference, held[one.name], minimum=30)
             assert wealth is not None

@@ -22,6 +22,7 @@ from exporter.errors import (
 )
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger, read_segment, segments
+from exporter.outcomes import Outcomes
 from exporter.prediction import Prediction
 from exporter.recording import Input
 from exporter.service import Service
@@ -63,7 +64,12 @@ class ForgetfulLedger(Ledger):
 
 @contextmanager
 def running(
-    home: Path, db: Engine, kind: type[Ledger] = Ledger, **settings: object
+    home: Path,
+    db: Engine,
+    kind: type[Ledger] = Ledger,
+    *,
+    outcomes: Outcomes | None = None,
+    **settings: object,
 ) -> Iterator[tuple[Service, GatedEngine]]:
     given = ExporterSettings.model_validate(settings)
     instruments = Instruments()
@@ -72,7 +78,7 @@ def running(
     engine = GatedEngine()
     fleet._serving["router"] = replace(fleet.deployed("router"), engine=engine)
     ledger = kind(home / "ledger", "x", durability="process", segment_bytes=1 << 20)
-    service = Service(fleet, ledger, given, instruments, now=lambda: 5.0)
+    service = Service(fleet, ledger, given, instruments, outcomes=outcomes, now=lambda: 5.0)
     service.start()
     try:
         yield service, engine

@@ -13,7 +13,7 @@ from exporter.sketch import Sketch, fit_sketch
 from exporter.sketches import ReplayedRow
 from monitor.ranks import Ints
 from monitor.reference import Reference
-from monitor.tallies import CORRECT, Tally
+from monitor.tallies import CORRECT, FAILED, Tally
 
 NAMES = ("billing", "sales", "tech", "travel")
 HIDDEN = 8
@@ -75,6 +75,12 @@ def answers(found: Sample, *, first_seq: int = 1) -> Tally:
     known = [true == row.label for true, row in zip(found.truth, found.rows, strict=True) if true is not None]
     counts = np.array([len(known) - sum(known), sum(known)])
     return _tally(CORRECT, counts, len(known), first_seq)
+
+
+def requests(found: Sample, *, first_seq: int = 1) -> Tally:
+    """Requests, counted: the slowest hundredth of the clean ones failed."""
+    failed = sum(row.run_ms > np.exp(2.4) for row in found.rows)
+    return _tally(FAILED, np.array([failed, len(found.rows) - failed]), len(found.rows), first_seq)
 
 
 def _tally(places: Mapping[str, slice], counts: Ints, rows: int, first_seq: int) -> Tally:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, func, select, update
 from exporter import registry
 from exporter.labels import record_labels
 from exporter.loader import store
+from exporter.outcomes import Outcomes
 from exporter.prediction import Prediction
 from exporter.registration import register
 from exporter.tables import reference
@@ -273,3 +274,36 @@ def test_another_season_ends_the_pager_and_the_next_one_spends_its_own_part(stre
             connection.execute(select(tables.pagers.c.alpha).order_by(tables.pagers.c.id)).scalars().all()
         )
     assert alphas == pytest.approx([0.02 / 2, 0.02 / 6])
+
+
+def test_requests_that_fail_more_often_than_tolerated_page_by_the_hour_and_never_retrain(
+    stream: Stream,
+) -> None:
+    clock = [3600.0 * 100]
+    outcomes = Outcomes(now=lambda: clock[0])
+    settings = SETTINGS.model_copy(update={"error_rate": 0.02})
+
+    def hour(answered: int, failed: int) -> CheckResult:
+        for outcome, times in (("answered", answered), ("failed", failed)):
+            for _ in range(times):
+                outcomes.add("router", "v1", outcome)  # type: ignore[arg-type]
+        outcomes.write(stream.db)
+        clock[0] += 3600
+        assert stream.check(settings, now=clock[0] + 30).checks == ()  # exporters may still write
+        return stream.check(settings, now=clock[0] + 60)
+
+    (quiet,) = hour(490, 10).checks
+    assert not quiet.paged
+    assert [one.detector for one in quiet.evidence] == ["error_rate"]
+    assert hour(20, 1).checks == ()  # fewer than min_window: they wait for more
+    (more,) = hour(100, 2).checks
+    assert more.evidence[0].rows == 123
+    (page,) = hour(100, 60).checks
+    assert page.paged
+    assert page.evidence[0].effect == pytest.approx(60 / 160 - 0.02)
+    assert page.decision.causes == ("error_rate",)
+    assert page.decision.action == "none"
+    assert stream.check(settings, now=clock[0] + 60).checks == ()
+    with stream.db.connect() as connection:
+        rates = connection.scalars(select(tables.checks.c.error_rate).order_by("id")).all()
+    assert rates == pytest.approx([0.02, 3 / 123, 60 / 160])

@@ -73,6 +73,17 @@ def fill(db: Engine, models: int, *, detectors_each: list[str] | None = None) ->
         )  # fmt: skip
 
 
+def fill_window(db: Engine, model: str) -> None:
+    """One more window, without labels and without requests."""
+    with db.begin() as connection:
+        connection.execute(
+            insert(checks).values(
+                model=model, version="v1", state="ok", first_seq=201, last_seq=500, last_label_seq=9,
+                rows=300, labelled=0, paged=False, decision={}, at=1100.0,
+            )
+        )  # fmt: skip
+
+
 def test_the_newest_window_retrain_and_schedule_of_each_model_are_told(db: Engine, tmp_path: Path) -> None:
     fill(db, 2)
     found = samples(StatusMetrics(db, tmp_path).text())
@@ -102,6 +113,16 @@ def test_the_newest_window_retrain_and_schedule_of_each_model_are_told(db: Engin
     )
     assert (told(found, "notifications_undelivered"), told(found, "notification_tries")) == (1, 2)
     assert (told(found, "leader"), told(found, "database_up")) == (0, 1)
+
+
+def test_the_error_rate_of_the_newest_hour_is_told_beside_a_later_window(db: Engine, tmp_path: Path) -> None:
+    fill(db, 1, detectors_each=["error_rate"])
+    with db.begin() as connection:
+        connection.execute(update(checks).values(error_rate=0.5))
+    fill_window(db, "model-00")
+    found = samples(StatusMetrics(db, tmp_path).text())
+    assert told(found, "check_rows", model="model-00", version="v1") == 300
+    assert told(found, "detector_effect", model="model-00", detector="error_rate") == -0.41237
 
 
 def test_no_data_is_not_no_drift(db: Engine, tmp_path: Path) -> None:

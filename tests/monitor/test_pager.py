@@ -15,7 +15,7 @@ from monitor.pager import Wealth
 from monitor.ranks import Bet, Floats
 from monitor.stored_wealth import from_json, to_json
 
-BETS: list[Bet] = ["down", "up", "both", "any"]
+BETS: list[Bet] = ["down", "up", "both", "any"]  # against a reference; "rate" is against a known share
 
 
 def count_streams(reference: Floats, rows: Floats, m: list[int]) -> Floats:
@@ -173,6 +173,27 @@ def test_a_tenth_of_the_rows_in_the_lowest_twentieth_is_paged_within_three_windo
         delays.append(np.argmax(np.array(log_es) >= pager.page_line(0.01)) - 9)
     assert min(delays) > 0
     assert max(delays) <= 3
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.005, 0.01, 0.02])
+def test_a_bet_on_a_known_share_is_fair_at_it_and_loses_below(rate: float) -> None:
+    """The exact expectation over every number of failures among 40 requests."""
+    expected = 0.0
+    for failed in range(41):
+        chance = math.comb(40, failed) * rate**failed * (1 - rate) ** (40 - failed)
+        won = pager.new_wealth([1, 99], "rate").update([failed, 40 - failed])
+        expected += chance * math.exp(won.log_e)
+    assert expected == pytest.approx(1) if rate == 0.01 else (expected > 1) == (rate > 0.01)
+
+
+def test_requests_at_the_tolerated_rate_are_ever_paged_with_at_most_the_promised_probability() -> None:
+    rng = np.random.default_rng(6)
+    failed = rng.binomial(100, 0.01, size=(100, 1000)).astype(np.float64)
+    wealth, highest = pager.new_wealth([1, 99], "rate", streams=(1000,)), np.full(1000, -np.inf)
+    for window in failed:
+        wealth = wealth.update(np.stack([window, 100 - window], axis=-1))
+        highest = np.maximum(highest, wealth.log_e)
+    assert (highest >= pager.page_line(0.05)).mean() <= 0.05
 
 
 def test_many_streams_at_once_are_the_same_as_each_alone() -> None:
