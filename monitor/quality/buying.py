@@ -2,9 +2,10 @@
 
 Nothing is picked for certain, so that the estimate stays unbiased: every row keeps a uniform part. Rows are
 drawn along a line through their embeddings, evenly, so that two near texts are seldom both bought.
+For the accuracy the best probability grows with the root of the prediction's variance; a retrain learns most
+from answers that are wrong on unfamiliar texts, which tell the accuracy little: the drift part is for those.
 Sources: Madow (1949), systematic sampling with unequal probabilities; Zrnic and Candès (2024), active
-inference: the best probability for a mean grows with the root of the prediction's variance; Stevens and Olsen
-(2004), samples spread evenly in space.
+inference; Stevens and Olsen (2004), samples spread evenly in space.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ STRATEGIES: tuple[Strategy, ...] = ("uniform", "uncertain", "drift")
 class Shares:
     """How the budget is split, in parts of one; `uniform` bounds the weight of a label."""
 
-    uniform: float = 0.15
-    uncertain: float = 0.75
-    drift: float = 0.1
+    uniform: float = 0.2
+    uncertain: float = 0.6
+    drift: float = 0.2
 
 
 def appeal(correct: Floats, novelty: Floats, shares: Shares) -> Floats:
@@ -35,7 +36,8 @@ def appeal(correct: Floats, novelty: Floats, shares: Shares) -> Floats:
 
     `correct` is P(correct) and `novelty` is at least 0, both [N].
     """
-    parts = np.stack([np.ones(len(correct)), correct * (1 - correct), novelty])
+    wrong = 1 - correct
+    parts = np.stack([np.ones(len(correct)), np.sqrt(correct * wrong), novelty * wrong])
     totals = parts.sum(axis=1, keepdims=True)
     parts = np.where(totals > 0, parts / np.where(totals > 0, totals, 1), 1 / len(correct))
     return np.asarray(parts * np.array([[shares.uniform], [shares.uncertain], [shares.drift]]))

@@ -1,9 +1,10 @@
 """P(correct): how likely each answer is right, from its score, its similarity and a second opinion.
 
-The start is a logistic curve over the version's replayed reference. Labels of the window then move the curve:
-a ridge holds it near the start, so ten labels move it a little and a hundred decide. A labelled row is judged
-by a head and a curve that were fitted without it (cross-prediction, Zrnic and Candès 2024), so that a good
-fit is not luck. What is left: heads that saw the row gave the opinions on which its curve was fitted.
+The start is a logistic curve over the version's replayed reference. Labels of the window, and of rows before
+it, then move the curve: a ridge holds it near the start, so ten labels move it a little and a hundred decide.
+A labelled row is judged by a head and a curve that were fitted without it (cross-prediction, Zrnic and Candès
+2024), so that a good fit is not luck. What is left: heads that saw the row gave the opinions on which its
+curve was fitted.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ class Served:
             embedding=None if self.embedding is None else self.embedding[kept],
         )
 
+    def followed(self, later: Served) -> Served:
+        """These rows and then the `later` ones; scores and embeddings where both have them alike."""
+        return Served(
+            answered=np.concatenate([self.answered, later.answered]),
+            score=np.concatenate([self.score, later.score]),
+            similarity=np.concatenate([self.similarity, later.similarity]),
+            scores=_stacked(self.scores, later.scores),
+            embedding=_stacked(self.embedding, later.embedding),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
@@ -58,7 +69,18 @@ class Labelled:
     rows: Ints  # [n]
     truth: Ints  # label numbers, -1 for a class that the version does not have: [n]
     correct: Floats  # 1 right, 0 wrong: [n]
-    weight: Floats  # one over the probability to be labelled: [n]
+
+    def only(self, kept: Bools) -> Labelled:
+        """The labels where `kept` [n]."""
+        return Labelled(rows=self.rows[kept], truth=self.truth[kept], correct=self.correct[kept])
+
+    def followed(self, later: Labelled, rows: int) -> Labelled:
+        """These labels, of the first `rows` rows, and then those of the `later` rows."""
+        return Labelled(
+            rows=np.concatenate([self.rows, later.rows + rows]),
+            truth=np.concatenate([self.truth, later.truth]),
+            correct=np.concatenate([self.correct, later.correct]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +101,7 @@ class Curve:
             return self
         rows = labelled.rows
         features = self._features(served.score[rows], served.similarity[rows], second[rows])
-        each = labelled.weight * len(rows) / labelled.weight.sum()
-        weights = _fit(features, labelled.correct, each, self.weights, ridge)
+        weights = _fit(features, labelled.correct, self.weights, ridge)
         return Curve(weights, self.centre, self.scale)
 
     def _features(self, score: Floats, similarity: Floats, second: Floats | None) -> Floats:
@@ -102,12 +123,24 @@ def reference_curve(score: Floats, similarity: Floats, correct: Floats) -> Curve
     blank = Curve(_START, float(known.mean()) if known.size else 0.0, spread if spread > 0 else 1.0)
     rows = np.arange(len(score))
     served = Served(answered=rows, score=score, similarity=similarity)
-    every = Labelled(rows=rows, truth=rows, correct=correct, weight=np.ones(len(score)))
+    every = Labelled(rows=rows, truth=rows, correct=correct)
     return blank.moved(served, score, every, ridge=_START_RIDGE)
 
 
-def cross_fitted(start: Curve, served: Served, labelled: Labelled) -> Floats:
-    """P(correct) of every row [N]; unlabelled rows get the mean of the folds' curves."""
+def cross_fitted(
+    start: Curve, served: Served, labelled: Labelled, earlier: tuple[Served, Labelled] | None = None
+) -> Floats:
+    """P(correct) of every row [N]; unlabelled rows get the mean of the folds' curves.
+
+    `earlier` are rows from before `served`; their labels teach and are not judged. They are left out where
+    they have no embeddings of the same size.
+    """
+    if earlier is not None:
+        before, taught = earlier
+        joined = before.followed(served)
+        if (joined.embedding is None) == (served.embedding is None):
+            every = taught.followed(labelled, len(before))
+            return cross_fitted(start, joined, every)[len(before) :]
     fold = np.random.default_rng(_SEED).permutation(len(labelled.rows)) % FOLDS
     seconds = [_second(served, labelled, fold != number) for number in range(FOLDS)]
     own = np.array(served.score)  # each labelled row by the head that did not see it
@@ -116,7 +149,7 @@ def cross_fitted(start: Curve, served: Served, labelled: Labelled) -> Floats:
         own[held] = seconds[number][held]
     total, judged = np.zeros(len(served)), np.zeros(len(served))
     for number in range(FOLDS):
-        curve = start.moved(served, own, _part(labelled, fold != number), ridge=_MOVE_RIDGE)
+        curve = start.moved(served, own, labelled.only(fold != number), ridge=_MOVE_RIDGE)
         every = curve(served.score, served.similarity, seconds[number])
         held = labelled.rows[fold == number]
         judged[held] = every[held]
@@ -133,28 +166,19 @@ def _second(served: Served, labelled: Labelled, kept: Bools) -> Floats:
     return opinion(served.scores, served.embedding, served.answered, seen, truth)
 
 
-def _part(labelled: Labelled, kept: Bools) -> Labelled:
-    return Labelled(
-        rows=labelled.rows[kept],
-        truth=labelled.truth[kept],
-        correct=labelled.correct[kept],
-        weight=labelled.weight[kept],
-    )
-
-
-def _fit(features: Floats, correct: Floats, weight: Floats, start: Floats, ridge: float) -> Floats:
+def _fit(features: Floats, correct: Floats, start: Floats, ridge: float) -> Floats:
     """Ridge logistic regression towards `start`, by Newton's method; a step too long is halved."""
 
     def loss(weights: Floats) -> float:
         logit = features @ weights
         away = weights - start
-        return float(weight @ (np.logaddexp(0, logit) - correct * logit) + ridge * away @ away / 2)
+        return float((np.logaddexp(0, logit) - correct * logit).sum() + ridge * away @ away / 2)
 
     weights, held = start.copy(), loss(start)
     for _ in range(_STEPS):
         chance = _sigmoid(features @ weights)
-        gradient = features.T @ (weight * (correct - chance)) - ridge * (weights - start)
-        curvature = (features * (weight * chance * (1 - chance))[:, None]).T @ features
+        gradient = features.T @ (correct - chance) - ridge * (weights - start)
+        curvature = (features * (chance * (1 - chance))[:, None]).T @ features
         step = np.linalg.solve(curvature + ridge * np.eye(len(start)), gradient)
         while (tried := loss(weights + step)) > held and float(np.abs(step).max()) > _CLOSE:
             step = step / 2
@@ -162,6 +186,12 @@ def _fit(features: Floats, correct: Floats, weight: Floats, start: Floats, ridge
         if float(np.abs(step).max()) <= _CLOSE:
             break
     return np.asarray(weights, dtype=np.float64)
+
+
+def _stacked(first: Floats | None, second: Floats | None) -> Floats | None:
+    if first is None or second is None or first.shape[1] != second.shape[1]:
+        return None
+    return np.concatenate([first, second])
 
 
 def _logit(chance: Floats) -> Floats:

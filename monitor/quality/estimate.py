@@ -15,6 +15,7 @@ import numpy as np
 
 from monitor.windows import Floats
 
+_BELIEF = 10.0  # right or wrong labels, whichever are fewer, at which a sample's own variance counts half
 _DOUBT = 2.0  # labels' worth of belief that predictions say nothing: few labels cannot prove much
 
 
@@ -66,15 +67,18 @@ def estimate(truth: Floats, predicted: Floats, predicted_mean: float, sample: Sa
 def proportion(truth: Floats, predicted: Floats | None, predicted_mean: float, sample: Sample) -> Estimate:
     """`estimate` for truth in {0, 1} and probabilities; without predictions from labels alone.
 
-    The mean stays in [0, 1], and `effective` counts labels. The variance is at least what the probabilities
-    themselves admit: a lucky sample must not look surer than that.
+    The mean stays in [0, 1], and `effective` counts labels. Where the probabilities themselves admit more
+    variance than the sample shows, they are believed until both outcomes were seen often: a lucky sample must
+    not look surer than it is.
     """
     share = sample.weight / sample.weight.sum()
     smooth = (len(truth) * float(share @ truth) + 1) / (len(truth) + 2)  # all right must not look certain
     chance = np.full(len(truth), smooth) if predicted is None else predicted
     found = estimate(truth, chance, smooth if predicted is None else predicted_mean, sample)
     used = found.power * chance + (1 - found.power) * smooth
-    variance = max(found.variance, float(sample.noise @ (used * (1 - used))) / _rows(sample) ** 2)
+    admitted = float(sample.noise @ (used * (1 - used))) / _rows(sample) ** 2
+    rarer = min(float(truth.sum()), float((1 - truth).sum()))
+    variance = found.variance + max(admitted - found.variance, 0.0) * _BELIEF / (_BELIEF + rarer)
     mean = min(max(found.mean, 0.0), 1.0)
     effective = doubted(smooth, variance, sample)
     return Estimate(mean=mean, variance=variance, effective=effective, power=found.power)

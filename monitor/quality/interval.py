@@ -5,6 +5,7 @@ has not won 1/alpha (Ville's inequality). With labels drawn uniformly and withou
 at every number of labels (Robbins 1970; Waudby-Smith and Ramdas 2024, appendix). Predictions, unequal
 probabilities and a short window enter as the number of plain labels that would tell as much (`effective`),
 which holds for many labels, not for a handful: an asymptotic confidence sequence (Waudby-Smith et al. 2024).
+As there, what looking often costs is paid on the clock of the labels, however much each of them tells.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ PRIOR = (4.0, 1.0)  # where the interval is narrowest; it covers wherever the ac
 _HALVINGS = 60
 
 
-def interval(mean: float, effective: float, alpha: float) -> tuple[float, float]:
+def interval(
+    mean: float, effective: float, alpha: float, *, labels: int | None = None
+) -> tuple[float, float]:
     """Every proportion that `effective` labels of this mean do not contradict, (lower, upper) in [0, 1].
+
+    `labels` is how many there are, None where each is a plain one.
 
     >>> lower, upper = interval(0.9, 100, 0.05)
     >>> round(lower, 3), round(upper, 3)
     (0.787, 0.967)
+    >>> lower, upper = interval(0.9, 300, 0.05, labels=100)
+    >>> round(lower, 3), round(upper, 3)
+    (0.84, 0.944)
     >>> interval(0.9, math.inf, 0.05)
     (0.9, 0.9)
     """
     if math.isinf(effective):
         return mean, mean
-    right, wrong = effective * mean, effective * (1 - mean)
-    mixture = _log_beta(PRIOR[0] + right, PRIOR[1] + wrong) - _log_beta(*PRIOR)
-    limit = -math.log(alpha) - mixture
+    limit = _limit(mean, effective if labels is None else labels, alpha)
 
     def contradicted(proportion: float) -> bool:
-        return _cost(right, proportion) + _cost(wrong, 1 - proportion) >= limit
+        told = _cost(mean, proportion) + _cost(1 - mean, 1 - proportion)
+        return effective * (told - _cost(mean, mean) - _cost(1 - mean, 1 - mean)) >= limit
 
     return _edge(mean, 0.0, contradicted), _edge(mean, 1.0, contradicted)
 
@@ -45,6 +52,13 @@ def half_width(mean: float, effective: float, alpha: float) -> float:
     """
     lower, upper = interval(mean, effective, alpha)
     return (upper - lower) / 2
+
+
+def _limit(mean: float, labels: float, alpha: float) -> float:
+    """Log-likelihood ratio of the best proportion to one that plain labels contradict at 1/alpha."""
+    right, wrong = labels * mean, labels * (1 - mean)
+    mixture = _log_beta(PRIOR[0] + right, PRIOR[1] + wrong) - _log_beta(*PRIOR)
+    return -math.log(alpha) - mixture - _cost(right, mean) - _cost(wrong, 1 - mean)
 
 
 def _edge(inside: float, outside: float, contradicted: Callable[[float], bool]) -> float:

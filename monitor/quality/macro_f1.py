@@ -63,7 +63,7 @@ def macro_f1(
     )
     found = estimate(told, predicted[labelled.rows], float(predicted.mean()), sample)
     effective = doubted(value, found.variance, sample)
-    lower, upper = interval(value, effective, alpha)
+    lower, upper = interval(value, effective, alpha, labels=len(sample))
     return MacroF1(value=value, lower=lower, upper=upper, classes=classes)
 
 

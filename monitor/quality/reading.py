@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Row, Select, select
+from sqlalchemy import Engine, Row, Select, exists, select
 
 from exporter.tables import labels, predictions, reference, versions
 from monitor.errors import UnknownModelVersionError
@@ -18,6 +18,8 @@ from monitor.tables import label_requests
 from monitor.windows import Floats, Ints
 
 EMBEDDED_ROWS = 20_000  # longer windows are judged by score and similarity: 16 MB of embeddings are enough
+EARLIER_ROWS = 10_000  # before a window, in which labels that teach are looked for
+EARLIER_LABELS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +54,15 @@ class Rows:
             metadata=tuple(self.metadata[place] for place in places),
         )
 
-    def labelled(self, rows: Ints, weight: Floats) -> Labelled:
+    def told(self) -> Ints:
+        """Row numbers of those with a label: [n]."""
+        return np.flatnonzero(np.isfinite(self.labelled_at))
+
+    def labelled(self, rows: Ints) -> Labelled:
         """Those of `rows` [n], all of which have a label."""
         truth = self.truth[rows]
         correct = (truth == self.served.answered[rows]) & (truth >= 0)
-        return Labelled(rows=rows, truth=truth, correct=correct.astype(np.float64), weight=weight)
+        return Labelled(rows=rows, truth=truth, correct=correct.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +92,43 @@ def read_known(db: Engine, model: str, version: str) -> Known:
     )
 
 
+def read_earlier(db: Engine, model: str, version: str, *, until_seq: int) -> Rows:
+    """The last `EARLIER_LABELS` labelled ones among the last `EARLIER_ROWS` rows with seq <= until_seq.
+
+    Raises UnknownModelVersionError.
+    """
+    own = (predictions.c.model == model, predictions.c.version == version, predictions.c.seq <= until_seq)
+    first = select(predictions.c.seq).where(*own).order_by(predictions.c.seq.desc()).offset(EARLIER_ROWS)
+    with db.connect() as connection:
+        since = connection.scalar(first.limit(1)) or 0
+    return read_rows(
+        db, model, version, since_seq=since, until_seq=until_seq, last=EARLIER_LABELS, told_only=True
+    )
+
+
 def read_rows(
-    db: Engine, model: str, version: str, *, since_seq: int, until_seq: int | None, last: int | None = None
+    db: Engine,
+    model: str,
+    version: str,
+    *,
+    since_seq: int,
+    until_seq: int | None,
+    last: int | None = None,
+    told_only: bool = False,
 ) -> Rows:
-    """Rows with since_seq < seq <= until_seq (None: the newest), of these the `last`.
+    """Rows with since_seq < seq <= until_seq (None: the newest), of these (with a label only) the `last`.
 
     Raises UnknownModelVersionError.
     """
     names = _names(db, model, version)
     narrow = ("seq", "id", "label", "score", "similarity", "metadata")
-    query = _answered(model, version, narrow, since_seq, until_seq, last)
+    query = _joined(_answered(model, version, narrow, since_seq, until_seq, told_only=told_only)).limit(last)
     with db.connect() as connection:
         found = connection.execute(query).all()[::-1]
         wide: Sequence[Row[Any]] = []
         if 0 < len(found) <= EMBEDDED_ROWS:
             bounds = found[0].seq - 1, found[-1].seq
-            query = _answered(model, version, ("seq", "scores", "embedding"), *bounds, None, joined=False)
+            query = _answered(model, version, ("seq", "scores", "embedding"), *bounds, told_only=told_only)
             wide = connection.execute(query).all()[::-1]
     scores, embedding = _wide(wide, len(names), len(found))
     draws = _draws(found)
@@ -132,27 +159,32 @@ def _answered(
     columns: tuple[str, ...],
     since_seq: int,
     until_seq: int | None,
-    last: int | None,
     *,
-    joined: bool = True,
+    told_only: bool,
 ) -> Select[Any]:
     query: Select[Any] = select(*(predictions.c[name] for name in columns))
-    if joined:
-        asked = ("probability", "draw", "first_seq", "last_seq", "rate")
-        query = (
-            query.add_columns(labels.c.label.label("truth"), labels.c.at.label("labelled_at"))
-            .add_columns(*(label_requests.c[name] for name in asked), label_requests.c.at.label("asked_at"))
-            .select_from(
-                predictions.outerjoin(labels, labels.c.prediction_id == predictions.c.id).outerjoin(
-                    label_requests, label_requests.c.prediction_id == predictions.c.id
-                )
-            )
-        )
     query = query.where(predictions.c.model == model, predictions.c.version == version)
     query = query.where(predictions.c.seq > since_seq)
     if until_seq is not None:
         query = query.where(predictions.c.seq <= until_seq)
-    return query.order_by(predictions.c.seq.desc()).limit(last)
+    if told_only:
+        other = labels.alias()  # `labels` itself is joined
+        query = query.where(exists().where(other.c.prediction_id == predictions.c.id))
+    return query.order_by(predictions.c.seq.desc())
+
+
+def _joined(query: Select[Any]) -> Select[Any]:
+    """With the label of each row and the draw that asked for it, where there are any."""
+    asked = ("probability", "draw", "first_seq", "last_seq", "rate")
+    return (
+        query.add_columns(labels.c.label.label("truth"), labels.c.at.label("labelled_at"))
+        .add_columns(*(label_requests.c[name] for name in asked), label_requests.c.at.label("asked_at"))
+        .select_from(
+            predictions.outerjoin(labels, labels.c.prediction_id == predictions.c.id).outerjoin(
+                label_requests, label_requests.c.prediction_id == predictions.c.id
+            )
+        )
+    )
 
 
 def _draws(found: Sequence[Row[Any]]) -> dict[str, Draw]:

@@ -106,9 +106,7 @@ def next_labels(
 
 def _appeal(rows: Rows, known: Known, free: Ints, shares: Shares) -> Floats:
     """Chances by strategy of the rows `free`, by what the labels so far have taught."""
-    told = np.flatnonzero(np.isfinite(rows.labelled_at))
-    labelled = rows.labelled(told, np.ones(len(told)))
-    chance = cross_fitted(known.curve, rows.served, labelled)
+    chance = cross_fitted(known.curve, rows.served, rows.labelled(rows.told()))
     return appeal(chance[free], novelty(rows.served.similarity[free], known.similarity), shares)
 
 

@@ -69,7 +69,7 @@ def _slice(
     part = Sample(rows=len(members), weight=sample.weight[told], noise=sample.noise[told])
     rows = labelled.rows[told]
     found = proportion(labelled.correct[told], chance[rows], float(chance[members].mean()), part)
-    lower, upper = interval(found.mean, found.effective, alpha)
+    lower, upper = interval(found.mean, found.effective, alpha, labels=len(told))
     return SliceQuality(
         key=key,
         value=value,

@@ -37,6 +37,7 @@ class Stream:
     reference: Rows
     traffic: Rows
     kept: Rows
+    dated: bool = False  # the rows come in order of time
 
 
 def embeddings(texts: Sequence[str]) -> Floats:
@@ -104,7 +105,7 @@ def _t6(rows: list[dict[str, Any]]) -> Iterator[Stream]:
         for event in events
     }
     for event in events[1:]:
-        yield _swap(f"crisislex_t6 Sandy to {event}", told[events[0]], told[event])
+        yield _swap(f"crisislex_t6 Sandy to {event}", told[events[0]], told[event], dated=True)
 
 
 def _t26(rows: list[dict[str, Any]]) -> Iterator[Stream]:
@@ -116,7 +117,7 @@ def _t26(rows: list[dict[str, Any]]) -> Iterator[Stream]:
     rows = sorted(rows, key=lambda row: str(row["timestamp"]))[::2]
     told = [(row["text"], str(row["informativeness"] == "Related and informative")) for row in rows]
     first = sum(row["timestamp"] < "2013-02" for row in rows)
-    yield _swap("crisislex_t26 2012 to 2013, dated", told[:first], told[first:])
+    yield _swap("crisislex_t26 2012 to 2013, dated", told[:first], told[first:], dated=True)
 
 
 def _banking(rows: list[dict[str, Any]]) -> Iterator[Stream]:
@@ -144,7 +145,7 @@ BUILDERS: dict[str, Callable[[list[dict[str, Any]]], Iterator[Stream]]] = {
 }
 
 
-def _swap(name: str, old: Rows, new: Rows) -> Stream:
+def _swap(name: str, old: Rows, new: Rows, *, dated: bool = False) -> Stream:
     half = min(1700, len(new) * 3 // 5)
     train = min(1500, len(old) * 2 // 3)
     return Stream(
@@ -153,6 +154,7 @@ def _swap(name: str, old: Rows, new: Rows) -> Stream:
         reference=old[train : train + 600],
         traffic=new[:half],
         kept=new[half : half + 1500],
+        dated=dated,
     )
 
 

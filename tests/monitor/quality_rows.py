@@ -33,9 +33,9 @@ def served(rng: np.random.Generator, rows: int, *, worse: float = 0.0) -> tuple[
     return made, truth
 
 
-def labelled(found: Served, truth: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> Labelled:
+def labelled(found: Served, truth: np.ndarray, rows: np.ndarray) -> Labelled:
     correct = (truth[rows] == found.answered[rows]).astype(np.float64)
-    return Labelled(rows=rows, truth=truth[rows], correct=correct, weight=weight)
+    return Labelled(rows=rows, truth=truth[rows], correct=correct)
 
 
 def store(db: Engine, found: Served, *, seed: int = 0, first: int = 0) -> list[str]:

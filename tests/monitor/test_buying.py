@@ -36,6 +36,11 @@ def test_doubtful_and_unfamiliar_rows_are_likelier() -> None:
     assert found[0] > found[1] < found[2]
 
 
+def test_of_unfamiliar_rows_the_likely_wrong_are_likelier() -> None:
+    drift = appeal(np.array([0.1, 0.9]), np.array([2.0, 2.0]), Shares())[2]
+    assert drift[0] == pytest.approx(9 * drift[1])
+
+
 @pytest.mark.parametrize(("correct", "new"), [(1.0, 0.0), (0.5, 0.0), (1.0, np.inf)])
 def test_constant_rows_are_drawn_uniformly(correct: float, new: float) -> None:
     new_rows = novelty(np.full(40, np.nan), np.full(9, 0.5)) if np.isinf(new) else np.full(40, new)

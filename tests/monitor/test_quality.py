@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, delete, update
 
-from exporter.tables import predictions
+from exporter.tables import labels, predictions
 from monitor.errors import UnknownModelVersionError
 from monitor.quality import next_labels, read_quality
+from monitor.quality.buying import Shares, appeal, draw, probabilities
 from monitor.quality.correctness import cross_fitted, reference_curve
 from monitor.quality.design import Draw, arrived, drawn
 from monitor.quality.estimate import estimate, proportion, sample_of
 from monitor.quality.interval import half_width, interval
 from monitor.quality.macro_f1 import confusion, macro_f1
 from monitor.quality.opinion import opinion
+from monitor.quality.reading import read_earlier
 from monitor.quality.slices import measure_slices
 from tests.monitor.quality_rows import labelled, served, store, tell
 
@@ -31,6 +33,33 @@ def test_the_interval_of_plain_labels_covers_at_every_look() -> None:
         looks = (interval(right[n - 1] / n, n, 0.05) for n in range(5, 201, 5))
         missed += any(not lower <= 0.9 <= upper for lower, upper in looks)
     assert missed / 400 <= 0.05
+
+
+def test_the_interval_of_drawn_labels_with_predictions_covers_at_every_look() -> None:
+    rng = np.random.default_rng(20)
+    missed = 0
+    for _ in range(200):
+        chance = rng.beta(4, 1, 600)
+        truth = (rng.random(600) < np.where(chance < 0.9, chance - 0.1, chance)).astype(np.float64)
+        wanted = probabilities(appeal(chance, np.zeros(600), Shares()).sum(axis=0), 100)
+        taken = rng.permutation(draw(wanted, rng.permutation(600), rng))
+        for look in (20, 40, 60, 80, 100):
+            rows = taken[:look]
+            sample = sample_of(wanted[rows] * look / 100, 600)
+            found = proportion(truth[rows], chance[rows], float(chance.mean()), sample)
+            lower, upper = interval(found.mean, found.effective, 0.05, labels=look)
+            if not lower <= truth.mean() <= upper:
+                missed += 1
+                break
+    assert missed / 200 <= 0.05
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.3, 1.0])
+def test_looking_often_is_paid_by_the_label_however_much_one_tells(mean: float) -> None:
+    by_label, plain = interval(mean, 400, 0.05, labels=100), interval(mean, 400, 0.05)
+    assert plain[0] <= by_label[0] <= mean <= by_label[1] <= plain[1]
+    assert by_label[1] - by_label[0] < plain[1] - plain[0]
+    assert interval(mean, 100, 0.05, labels=100) == interval(mean, 100, 0.05)
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.3, 1.0])
@@ -94,7 +123,7 @@ def test_labels_move_p_correct_and_a_row_never_judges_itself() -> None:
     rng = np.random.default_rng(3)
     found, truth = served(rng, 800, worse=0.4)
     rows = rng.permutation(800)[:120]
-    told = labelled(found, truth, rows, np.ones(120))
+    told = labelled(found, truth, rows)
     chance = cross_fitted(START, found, told)
     right = truth == found.answered
     rest = np.setdiff1d(np.arange(800), rows)
@@ -102,13 +131,36 @@ def test_labels_move_p_correct_and_a_row_never_judges_itself() -> None:
     assert np.corrcoef(chance[rest], right[rest])[0, 1] > 0.6  # the embeddings know; the scores do not
     flipped = truth.copy()
     flipped[rows[0]] = 1 - flipped[rows[0]]
-    again = cross_fitted(START, found, labelled(found, flipped, rows, np.ones(120)))
+    again = cross_fitted(START, found, labelled(found, flipped, rows))
     assert again[rows[0]] == pytest.approx(chance[rows[0]], abs=0.05)
+
+
+def test_labels_of_earlier_rows_teach_and_are_not_judged() -> None:
+    rng = np.random.default_rng(19)
+    before, truth_before = served(rng, 300, worse=0.4)
+    found, truth = served(rng, 500, worse=0.4)
+    told = labelled(found, truth, np.arange(5))
+    earlier = before, labelled(before, truth_before, np.arange(300))
+    right = (truth == found.answered)[5:]
+    taught, alone = cross_fitted(START, found, told, earlier), cross_fitted(START, found, told)
+    assert taught.shape == (500,)
+    assert np.corrcoef(taught[5:], right)[0, 1] > np.corrcoef(alone[5:], right)[0, 1] + 0.1
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_earlier_rows_without_embeddings_of_the_same_size_are_left_out(size: int | None) -> None:
+    before, truth_before = served(np.random.default_rng(21), 50)
+    found, truth = served(np.random.default_rng(22), 80)
+    assert before.embedding is not None
+    odd = replace(before, embedding=None if size is None else before.embedding[:, :size])
+    told = labelled(found, truth, np.arange(30))
+    taught = cross_fitted(START, found, told, (odd, labelled(odd, truth_before, np.arange(50))))
+    np.testing.assert_array_equal(taught, cross_fitted(START, found, told))
 
 
 def test_without_labels_p_correct_is_the_calibrated_score() -> None:
     found, truth = served(np.random.default_rng(4), 50)
-    none = labelled(found, truth, np.zeros(0, dtype=np.int64), np.zeros(0))
+    none = labelled(found, truth, np.zeros(0, dtype=np.int64))
     np.testing.assert_allclose(cross_fitted(START, found, none), found.score, atol=1e-6)
 
 
@@ -174,14 +226,14 @@ def test_macro_f1_covers_and_says_nothing_with_few_labels_for_a_class() -> None:
         actual = np.mean([2 * hit / size for hit, size in zip(hits, sizes, strict=True)])
         rows = rng.permutation(600)[:80]
         sample = sample_of(np.full(80, 80 / 600), 600)
-        told = labelled(found, truth, rows, sample.weight)
+        told = labelled(found, truth, rows)
         confused = confusion(found.answered[:0], truth[:0], 2)
         measured = macro_f1(found, told, cross_fitted(START, found, told), confused, sample, 0.05)
         assert measured is not None
         assert measured.classes == 2
         covered.append(measured.lower <= actual <= measured.upper)
     assert np.mean(covered) >= 0.95
-    few = labelled(found, truth, rows[:10], sample.weight[:10])
+    few = labelled(found, truth, rows[:10])
     chance = cross_fitted(START, found, few)
     assert macro_f1(found, few, chance, confused, sample_of(np.full(10, 0.1), 600), 0.05) is None
 
@@ -193,7 +245,7 @@ def test_slices_need_labels_and_pay_for_their_number() -> None:
     metadata = [{"region": ("eu", "us")[row % 2], "rare": row < 5, "load": 0.1 * row} for row in range(400)]
     rows = rng.permutation(400)[:150]
     sample = sample_of(np.full(150, 150 / 400), 400)
-    told = labelled(found, truth, rows, sample.weight)
+    told = labelled(found, truth, rows)
     chance = cross_fitted(START, found, told)
     slices = {(one.key, one.value): one for one in measure_slices(metadata, told, chance, sample, 0.05)}
     assert set(slices) == {("region", "eu"), ("region", "us"), ("rare", "False")}
@@ -219,6 +271,28 @@ def test_drawn_labels_are_read_back_with_their_probabilities(db: Engine) -> None
     assert {(one.key, one.value) for one in quality.slices} >= {("region", "eu"), ("region", "us")}
     assert quality.macro_f1 is not None
     json.dumps(asdict(quality), allow_nan=False)
+
+
+def test_labels_before_a_window_make_its_interval_sharper(db: Engine) -> None:
+    found, truth = served(np.random.default_rng(23), 700, worse=0.4)
+    ids = store(db, found)
+    tell(db, ids, truth, np.arange(0, 300, 2), at=5.0)
+    asked = next_labels(db, "router", "v1", 40, 1, now=10.0)
+    told = sorted({ids.index(one.id) for one in asked} - set(range(300)))
+    tell(db, ids, truth, told, at=20.0)
+    assert len(read_earlier(db, "router", "v1", until_seq=300)) == 150
+    assert len(read_earlier(db, "router", "v1", until_seq=0)) == 0
+    taught = read_quality(db, "router", "v1", since_seq=300)
+    with db.begin() as connection:
+        connection.execute(delete(labels).where(labels.c.at == 5.0))
+    alone = read_quality(db, "router", "v1", since_seq=300)
+    assert (taught.labels, taught.rows) == (alone.labels, alone.rows)
+    assert taught.lower is not None
+    assert taught.upper is not None
+    assert alone.lower is not None
+    assert alone.upper is not None
+    assert taught.upper - taught.lower < 0.9 * (alone.upper - alone.lower)
+    assert taught.lower <= (truth == found.answered)[300:].mean() <= taught.upper
 
 
 def test_requests_that_never_come_back_are_said(db: Engine) -> None:
