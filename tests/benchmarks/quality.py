@@ -33,7 +33,7 @@ from trainer.head import Head, fit_head
 from trainer.tasks.classification import decode
 
 WINDOW, LABELS, ALPHA = 1000, 100, 0.05
-LOOKS = (20, 50, 100)
+LOOKS = (20, 50, LABELS)
 DESIGNS = ("uniform", "next", "arrived")
 BATCH, BUDGETS = 50, (50, 100, 150, 200, 250, 300)
 
@@ -89,10 +89,12 @@ def setting(stream: Stream, traffic: Sequence[Rows]) -> Setting:
     )
 
 
-def coverage(found: Setting, design: str, runs: int, earlier: int, seed: int) -> dict[str, object]:
+def coverage(
+    found: Setting, design: str, runs: int, earlier: int, looks: Sequence[int], seed: int
+) -> dict[str, object]:
     """One row of the table: `runs` windows, each labelled anew."""
     looked = np.array(
-        [_run(found, design, earlier, np.random.default_rng([seed, run])) for run in range(runs)]
+        [_run(found, design, earlier, looks, np.random.default_rng([seed, run])) for run in range(runs)]
     )
     held, width, plain, f1, f1_width, error, rho, drawn = np.moveaxis(looked, 2, 0)
     measured = not np.isnan(f1[:, -1]).all()
@@ -105,6 +107,7 @@ def coverage(found: Setting, design: str, runs: int, earlier: int, seed: int) ->
         "earlier_windows": earlier,
         "coverage": round(float(held[:, -1].mean()), 3),
         "coverage_at_least": _at_least(held[:, -1]),
+        "looks": list(looks),
         "anytime_coverage": round(float(held.all(axis=1).mean()), 3),
         "width": round(float(width[:, -1].mean()), 3),
         "width_ratio": round(float(width[:, -1].mean() / plain[:, -1].mean()), 3),
@@ -141,7 +144,9 @@ def recovery(stream: Stream, runs: int, seed: int) -> list[dict[str, object]]:
     return lines
 
 
-def _run(found: Setting, design: str, earlier: int, rng: np.random.Generator) -> list[tuple[float, ...]]:
+def _run(
+    found: Setting, design: str, earlier: int, looks: Sequence[int], rng: np.random.Generator
+) -> list[tuple[float, ...]]:
     """One look at a time at the last of a row of windows, all labelled by the same design."""
     *before, rows = _windows(found, earlier, rng)
     told = np.zeros(0, dtype=np.int64)
@@ -149,7 +154,7 @@ def _run(found: Setting, design: str, earlier: int, rng: np.random.Generator) ->
         told = np.concatenate([told, part[_drawn(found, part, told, design, rng).taken]])
     window = _drawn(found, rows, told, design, rng)
     plain = rng.permutation(len(rows))
-    return [_look(found, window, _design(found, window, design, look), plain[:look]) for look in LOOKS]
+    return [_look(found, window, _design(found, window, design, look), plain[:look]) for look in looks]
 
 
 def _windows(found: Setting, earlier: int, rng: np.random.Generator) -> list[Ints]:
@@ -316,6 +321,7 @@ def main() -> None:
     parser.add_argument("--recovery-runs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--earlier", type=int, default=2, help="labelled windows before the measured one")
+    parser.add_argument("--looks", type=int, nargs="+", default=LOOKS, help="labels at which to look")
     parser.add_argument("--designs", default=",".join(DESIGNS))
     parser.add_argument("--only", default="", help="streams whose name begins so")
     chosen = parser.parse_args()
@@ -324,7 +330,7 @@ def main() -> None:
             continue
         found = setting(stream, [stream.traffic, stream.kept])
         lines = [
-            coverage(found, design, chosen.runs, chosen.earlier, chosen.seed)
+            coverage(found, design, chosen.runs, chosen.earlier, chosen.looks, chosen.seed)
             for design in chosen.designs.split(",")
             if chosen.runs
         ]
