@@ -139,8 +139,8 @@ def cross_fitted(
         before, taught = earlier
         joined = before.followed(served)
         if (joined.embedding is None) == (served.embedding is None):
-            every = taught.followed(labelled, len(before))
-            return cross_fitted(start, joined, every)[len(before) :]
+            both = taught.followed(labelled, len(before))
+            return cross_fitted(start, joined, both)[len(before) :]
     fold = np.random.default_rng(_SEED).permutation(len(labelled.rows)) % FOLDS
     seconds = [_second(served, labelled, fold != number) for number in range(FOLDS)]
     own = np.array(served.score)  # each labelled row by the head that did not see it
