@@ -230,7 +230,11 @@ STORAGE = (
         wait="10m", severity="warning",
         summary="{{ $value }} changes of alert episodes are not delivered",
         meaning="A channel of `[monitor] notify` refuses. Deliveries are tried again for a week.",
-        steps=("The monitor's log says which channel (`\"event\": \"not delivered\"`).", "Until then this alert is the only word."),
+        steps=(
+            "`trueup alerts deliveries` names the channel and its error; so does the monitor's log (`not delivered`).",
+            "`trueup alerts test` tries every channel; after a mended URL restart the monitor: what fires is sent there.",
+            "Until then this alert is the only word.",
+        ),
     ),
     Alert(
         name="TrueupSeriesLeftOut",

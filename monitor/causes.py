@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from monitor import episodes, history, policy
+from monitor import episodes, history, notices, policy
 from monitor.episodes import Signal
 from monitor.evidence import Evidence, weighted
 
 _RISING = 0.5  # of the page line: an episode is pending
-_NEXT = {"retrain": "a retrain is queued", "wait": "a retrain waits", "none": ""}
 
 
 def observe_causes(
@@ -30,7 +29,6 @@ def observe_causes(
     detail = {
         "reasons": list(decision.reasons),
         "evidence": {one.detector: {"effect": one.effect, "p_value": one.p_value} for one in found},
-        "next": _NEXT[decision.action],
     }
     moves = signals(situation.log_es, situation.log_page_line, looked_at=looked_at, paged=decision.causes)
     for cause, signal in moves.items():
@@ -46,6 +44,7 @@ def observe_causes(
             detail=detail | began,
             now=now,
         )
+    notices.note(connection, model, now=now)
 
 
 def signals(
@@ -69,4 +68,5 @@ def signals(
 def settle(connection: Connection, model: str, *, reason: str, now: float) -> None:
     """Resolve the model's episodes and end its pager: another version answers from now on."""
     episodes.resolve(connection, model, reason=reason, now=now)
+    notices.note(connection, model, now=now)
     history.end_pager(connection, model, now)

@@ -43,14 +43,14 @@ def follow_up(
     if not _is_due(db, check, facts, settings, monitor, paged=paged, now=now):
         return found
     parts: dict[str, Callable[[], Any]] = {}
-    if facts.window is not None and not settings.thresholds:  # otherwise the report had to decide
-        parts["report"] = lambda: _report(db, home, check, facts, settings, monitor)
-    if facts.window is not None and paged:
+    if facts.window is not None and paged:  # first: the message of the page waits for it, if not for long
         parts["explanation"] = lambda: _explain(db, home, check, facts, now)
     if labelled:
         parts["quality"] = lambda: asdict(
             assess(db, check, facts.model, facts.version, window=settings.window)
         )
+    if facts.window is not None and not settings.thresholds:  # otherwise the report had to decide
+        parts["report"] = lambda: _report(db, home, check, facts, settings, monitor)
     for name, find in parts.items():
         try:
             found[name] = find()

@@ -70,6 +70,7 @@ class Decision:
     trigger: Trigger | None  # what asks for a retrain, also when it has to wait
     causes: tuple[str, ...]  # of the episodes to open: "accuracy", "drift", "class_mix", "threshold:<metric>"
     reasons: tuple[str, ...]
+    missing_labels: int = 0  # until a retrain may start
 
 
 def decide(situation: Situation, limits: Limits) -> Decision:
@@ -86,6 +87,7 @@ def decide(situation: Situation, limits: Limits) -> Decision:
         trigger=trigger,
         causes=causes,
         reasons=(why, *obstacles),
+        missing_labels=_missing_labels(situation, limits, trigger) if trigger else 0,
     )
 
 
@@ -182,6 +184,10 @@ def _labels(situation: Situation, trigger: Trigger) -> int:
     if trigger in ("page", "threshold") and situation.labels_since_onset is not None:
         return situation.labels_since_onset
     return situation.labels_since_champion
+
+
+def _missing_labels(situation: Situation, limits: Limits, trigger: Trigger) -> int:
+    return max(0, labels_needed(situation, limits, trigger)[0] - _labels(situation, trigger))
 
 
 def _still_lost(situation: Situation, limits: Limits) -> str:

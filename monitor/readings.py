@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, func, or_, select
+from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, and_, func, or_, select
 
 from exporter.database import clock
 from exporter.tables import deployments, versions
 from monitor.lease import LEADER
 from monitor.story import powers
-from monitor.tables import checks, due_slots, episodes, evidence, jobs, leases
+from monitor.tables import checks, deliveries, due_slots, episodes, evidence, jobs, leases
 
 Labels = tuple[str, ...]
 Sample = tuple[str, Labels, float | None]  # metric name without its prefix, label values, value
@@ -169,10 +169,13 @@ def _episodes(opened: Iterable[Found]) -> Iterator[Sample]:
 
 
 def _notifications(connection: Connection, now: float) -> Iterator[Sample]:
-    recent = or_(episodes.c.state == "firing", episodes.c.resolved_at > now - 7 * _DAY_S)
-    details = list(connection.scalars(select(episodes.c.detail).where(recent)))
-    yield "notifications_undelivered", (), float(sum("untold" in detail for detail in details))
-    yield "notification_tries", (), float(sum(detail.get("tries", 0) for detail in details))
+    given_up = and_(deliveries.c.state == "failed", deliveries.c.finished_at > now - _DAY_S)
+    late = or_(deliveries.c.state.in_(("waiting", "sending")), given_up)
+    refused = and_(late, deliveries.c.error.is_not(None))
+    undelivered = select(func.count(), func.sum(deliveries.c.attempt)).where(refused)
+    number, tries = connection.execute(undelivered).one()
+    yield "notifications_undelivered", (), float(number)
+    yield "notification_tries", (), float(tries or 0)
 
 
 def _retrains(connection: Connection, fleet: Fleet) -> Iterator[Sample]:

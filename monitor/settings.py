@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from exporter.settings import Mode
 from monitor.report_metrics import known_thresholds
@@ -65,7 +65,14 @@ class MonitorSettings(BaseModel):
     evidently_rows: int = Field(default=2000, ge=1)
     evidently_workspace: Path | None = None  # below `home`; every report also becomes a run in it
     report_budget_mb: float = Field(default=200.0, gt=0)  # of the reports, and again of the workspace
-    notify: tuple[str, ...] = ("log",)  # channel URLs
+    notify: tuple[str, ...] = Field(default=("log",), repr=False)  # channel URLs: they hold secrets
+    notify_by: Literal["apprise", "alertmanager"] = "apprise"  # one, so that nobody hears twice
+    notify_texts: bool = True  # False: no words and example texts leave the house
+    repeat_every: Seconds = Field(default=86400.0, gt=0)  # of what still fires
+    public_url: str = Field(default="", pattern="^(https?://.*[^/])?$")  # of the status page, for links
+    runbook_url: str = Field(default="", pattern="^(https?://.*)?$")  # "#TrueupPage" is added
+    webhook_secret: SecretStr | None = None  # "whsec_…", signs webhook+https://
+    allow_private: bool = False  # webhooks to private addresses
 
 
 class ModelSettings(BaseModel):

@@ -24,6 +24,8 @@ from exporter.tables import Serial, metadata
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 EpisodeState = Literal["pending", "firing", "resolved"]
 SlotState = Literal["queued", "running", "done", "failed"]
+NoticeKind = Literal["firing", "worse", "repeat", "resolved"]
+DeliveryState = Literal["waiting", "sending", "sent", "failed", "skipped"]
 CheckState = Literal["ok", "drift", "not enough data", "failed"]
 
 # One check judges one window of predictions and the labels that arrived since the check before.
@@ -131,6 +133,60 @@ episodes = Table(
         postgresql_where=text("state <> 'resolved'"),
         sqlite_where=text("state <> 'resolved'"),
     ),
+)
+
+# What people must hear of a model, written with the change of its episodes; `follows` makes it a chain.
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # NoticeKind
+    Column("group_id", BigInteger, nullable=False),  # episodes.id of the first, until resolved
+    Column("causes", JSON, nullable=False),
+    Column("dedupe_key", Text, nullable=False, unique=True),  # model and the notice that this one follows
+    Column("key", Text, nullable=False, unique=True),  # for receivers: the same at every attempt
+    Column("created_at", Double, nullable=False),
+    Column("content", JSON),  # notice_facts.read_facts, frozen when it is routed
+    Column("routed_at", Double),
+    Index(None, "model", "id"),
+    Index(
+        "ix_notices_unrouted",
+        "id",
+        postgresql_where=text("routed_at is null"),
+        sqlite_where=text("routed_at is null"),
+    ),
+)
+
+# The outbox: one row a notice and channel, claimed with a lease and fenced by the attempt.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("notice_id", Serial, ForeignKey("notices.id"), primary_key=True, autoincrement=False),
+    Column("channel", Text, primary_key=True),  # channels.channel_name: never the URL, which holds secrets
+    Column("state", Text, nullable=False),  # DeliveryState
+    Column("attempt", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),  # back-off
+    Column("worker", Text),
+    Column("lease_until", Double),
+    Column("error", Text),
+    Column("finished_at", Double),
+    Index(None, "state", "not_before"),
+)
+
+# Who asked that a model's alerts be held back, until when, and why.
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("ends_at", Double, nullable=False),
+    Column("ended_by", Text),  # None: it ran out by itself
+    Index(None, "model", "ends_at"),
 )
 
 jobs = Table(

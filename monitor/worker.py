@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from exporter import registry
 from exporter.settings import Device, ExporterSettings
-from monitor import episodes, jobs, lease, rollout, schedule
+from monitor import jobs, lease, rollout, schedule
 from monitor.asking import ask_retrain, database_now
 from monitor.channels import check_urls
 from monitor.check import run_check
@@ -27,6 +27,7 @@ from monitor.housekeeping import clean
 from monitor.jobs import Job, JobLost
 from monitor.retrain import Workshop, run_job
 from monitor.schedule import Slot, SlotLost
+from monitor.sending import Sender, options, own_channels
 from monitor.settings import ModelSettings, MonitorSettings
 from monitor.stuck import LockWatch
 from trainer.settings import TrainerSettings
@@ -63,8 +64,8 @@ def run_monitor(
 
 
 def check_monitor(monitor: MonitorSettings) -> None:
-    """Raise BadSchedule or UnknownChannel for settings with which no monitor could run."""
-    check_urls(monitor.notify)
+    """Raise BadSchedule, UnknownChannel or UnusableChannel for settings with which no monitor could run."""
+    check_urls([url.get_secret_value() for url in own_channels(monitor).values()], options(monitor))
     for text in filter(None, (monitor.check, monitor.retrain, monitor.clean)):
         parse(text, monitor.time_zone)
 
@@ -82,6 +83,7 @@ def run(worker: Worker) -> None:
         worker.stop.set()
         retrains.join()
         ticking.shutdown()
+        worker.sender.close()
         lease.release(worker.db, lease.LEADER, worker.holder)
 
 
@@ -101,9 +103,11 @@ class Worker:
     epoch: int | None = None
     renewed: float = float("-inf")  # on the monotonic clock
     locks: LockWatch = field(init=False)
+    sender: Sender = field(init=False)
 
     def __post_init__(self) -> None:
         self.locks = LockWatch(self.db, self.holder, patience_s=self.monitor.lease_s)
+        self.sender = Sender(db=self.db, settings=self.monitor, holder=self.holder, stop=self.stop)
 
     def lead(self) -> None:
         """Renew or take the lease; as leader insert due slots."""
@@ -204,7 +208,7 @@ class Worker:
         with self.db.connect() as connection:  # one that was stopped for long still thinks that it leads
             leads = lease.holds(connection, lease.LEADER, self.holder, self.epoch)
         if leads:
-            episodes.tell(self.db, self.monitor.notify, now=database_now(self.db))
+            self.sender.beat(self.epoch)
 
     def _guard(self, what: str, id_: object, act: Callable[[], object]) -> str | None:
         """Run `act`; log what it raises, with the id, and return it in words."""

@@ -1,38 +1,58 @@
 """Ways to tell people: one module a channel, found by walking this package.
 
-A module is a channel when it has `claims(url) -> bool` and `send(url, message) -> None`; the latter raises
-DeliveryError. The first that claims a URL sends it, by `PRIORITY` (0 where it has none) and name.
+A module is a channel when it has `claims(url)`, `problem(url, options)` and `send(url, message, options)`,
+which raises DeliveryError. The first that claims a URL sends it: by `PRIORITY` (0 without), then name.
+One with `KEYED = True` hands the message's key on, so that its receivers know a repetition.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol, cast
+from typing import Any, Literal, Protocol, cast
+
+from pydantic import SecretStr
 
 from monitor.errors import MonitorError
+
+PICTURE = "<!--picture-->"  # where a channel that shows pictures inside the HTML puts it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One change of an alert episode, in words."""
+    """One change of a model's state, in words; no attempt to send it changes any of it."""
 
-    title: str
-    body: str
-    severity: str  # "warning" | "success"
+    title: str  # one line
+    text: str
+    html: str  # the same for mail, everything escaped
+    severity: Literal["warning", "success"]
     model: str
-    episode: int
-    state: str
+    kind: str  # tables.NoticeKind, or "test"
+    key: str  # the same at every attempt: receivers that keep it see each message once
+    thread: str  # the same for all messages of one change, from firing to resolved
+    at: float
+    facts: Mapping[str, Any] = field(default_factory=dict)  # JSON-able, for machines
+    picture: Callable[[], bytes | None] = lambda: None  # PNG; drawn only where a channel takes pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What channels may be told beside their URL."""
+
+    webhook_secret: SecretStr | None = None
+    allow_private: bool = False
+    timeout_s: float = 10.0
 
 
 class DeliveryError(MonitorError):
     """A channel did not take the message."""
 
     def __init__(self, url: str, why: str) -> None:
-        super().__init__(f"The message was not delivered to {url.split(':', 1)[0]!r}: {why}.")
+        super().__init__(f"The message was not delivered to {_scheme(url)!r}: {why}.")
 
 
 class UnknownChannel(MonitorError):
@@ -40,9 +60,16 @@ class UnknownChannel(MonitorError):
 
     def __init__(self, url: str) -> None:
         super().__init__(
-            f"No channel understands {url.split(':', 1)[0]!r}. "
-            "Write 'log' or a URL of Apprise, such as 'slack://…', 'mailto://…', 'json://host/path'."
+            f"No channel understands {_scheme(url)!r}. Write 'log', 'webhook+https://…' or a URL of Apprise, "
+            "such as 'slack://…', 'mailto://…', 'json://host/path'."
         )
+
+
+class UnusableChannel(MonitorError):
+    """The channel could never send with these settings."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"[monitor] notify: {_scheme(url)!r} cannot be used: {why}.")
 
 
 class Channel(Protocol):
@@ -52,8 +79,12 @@ class Channel(Protocol):
         """Whether this channel sends to such a URL."""
         ...
 
-    def send(self, url: str, message: Message) -> None:
-        """Deliver or raise DeliveryError."""
+    def problem(self, url: str, options: Options) -> str | None:
+        """Why it could never send, None where it may."""
+        ...
+
+    def send(self, url: str, message: Message, options: Options) -> None:
+        """Deliver or raise DeliveryError; once, the outbox tries again."""
         ...
 
 
@@ -74,7 +105,29 @@ def channel(url: str) -> Channel:
     raise UnknownChannel(url)
 
 
-def check_urls(urls: Sequence[str]) -> None:
-    """Raise UnknownChannel for the first URL that nobody understands; for use before the monitor starts."""
+def keyed(url: str) -> bool:
+    """Whether receivers of this channel know a repetition by its key."""
+    return bool(getattr(channel(url), "KEYED", False))
+
+
+def channel_name(url: str) -> str:
+    """Name for tables, logs and metrics: URLs hold secrets, names do not.
+
+    >>> channel_name("log"), channel_name("slack://token@host/")
+    ('log', 'slack:7aa900')
+    """
+    if "://" not in url:
+        return url
+    return f"{_scheme(url)}:{hashlib.sha256(url.encode()).hexdigest()[:6]}"
+
+
+def check_urls(urls: Sequence[str], options: Options = Options()) -> None:
+    """Raise UnknownChannel or UnusableChannel for the first bad URL; for use before the monitor starts."""
     for url in urls:
-        channel(url)
+        why = channel(url).problem(url, options)
+        if why is not None:
+            raise UnusableChannel(url, why)
+
+
+def _scheme(url: str) -> str:
+    return url.split(":", 1)[0]

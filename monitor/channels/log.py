@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from monitor.channels import Message
+from monitor.channels import Message, Options
 
 _log = structlog.get_logger("trueup.alert")
 
@@ -14,13 +14,12 @@ def claims(url: str) -> bool:
     return url == "log"
 
 
-def send(url: str, message: Message) -> None:  # noqa: ARG001  # the interface of a channel
+def problem(url: str, options: Options) -> str | None:  # noqa: ARG001  # the interface of a channel
+    """None: it always works."""
+    return None
+
+
+def send(url: str, message: Message, options: Options) -> None:  # noqa: ARG001
     """Write the message as a warning, or as information when it is good news."""
     write = _log.info if message.severity == "success" else _log.warning
-    write(
-        message.title,
-        body=message.body,
-        model=message.model,
-        episode=message.episode,
-        state=message.state,
-    )
+    write(message.title, body=message.text, model=message.model, kind=message.kind, key=message.key)

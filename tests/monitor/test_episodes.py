@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import http.server
-import threading
-from collections.abc import Iterator
-
-import pytest
 from sqlalchemy import Engine
 
 from monitor import episodes
@@ -57,69 +52,7 @@ def test_a_proven_drift_lasts_and_a_threshold_ends_by_itself(db: Engine) -> None
     assert (drift.state, threshold.state) == ("firing", "resolved")
 
 
-class Sink:
-    """A webhook that counts what it gets and refuses while `down`."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        self.down = False
-        sink = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if not sink.down:
-                    sink.bodies.append(body)
-                self.send_response(500 if sink.down else 200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"json://127.0.0.1:{self.server.server_port}/"
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    made = Sink()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
-
-
-def test_people_hear_of_changes_only_and_of_each_once(db: Engine, sink: Sink) -> None:
-    observe(db, "rising")
-    assert episodes.tell(db, [sink.url], now=101.0) == 0
-    observe(db, "page")
-    assert episodes.tell(db, [sink.url], now=102.0) == 1
-    observe(db, "page")
-    assert episodes.tell(db, [sink.url], now=103.0) == 0
-    with db.begin() as connection:
-        episodes.resolve(connection, "router", reason="v2 was promoted", now=104.0)
-    assert episodes.tell(db, [sink.url], now=105.0) == 1
-    fired, resolved = sink.bodies
-    assert b"needs attention" in fired
-    assert b"similarity fell" in fired
-    assert b"v2 was promoted" in resolved
-
-
-def test_a_message_that_was_not_taken_is_sent_once_when_the_channel_is_back(db: Engine, sink: Sink) -> None:
-    sink.down = True
-    observe(db, "page")
-    assert episodes.tell(db, ["log", sink.url], now=100.0) == 0
-    assert episodes.tell(db, ["log", sink.url], now=105.0) == 0  # not yet tried again
-    sink.down = False
-    assert episodes.tell(db, ["log", sink.url], now=111.0) == 1
-    assert episodes.tell(db, ["log", sink.url], now=222.0) == 0
-    assert len(sink.bodies) == 1
-
-
-def test_an_episode_that_never_fired_is_never_told(db: Engine) -> None:
+def test_an_episode_that_never_fired_ends_without_a_word(db: Engine) -> None:
     observe(db, "rising")
     observe(db, "quiet")
-    assert newest(db).state == "resolved"
-    assert episodes.tell(db, ["log"], now=101.0) == 0
+    assert (newest(db).state, newest(db).fired_at) == ("resolved", None)

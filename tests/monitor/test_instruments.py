@@ -12,7 +12,7 @@ from sqlalchemy import Engine, insert, update
 from exporter.tables import deployments, versions
 from monitor.evidence import detectors
 from monitor.instruments import METRICS, StatusMetrics
-from monitor.tables import checks, due_slots, episodes, evidence, jobs, leases
+from monitor.tables import checks, deliveries, due_slots, episodes, evidence, jobs, leases, notices
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -68,9 +68,20 @@ def fill(db: Engine, models: int, *, detectors_each: list[str] | None = None) ->
         connection.execute(
             insert(episodes).values(
                 model="model-00", version="v1", cause='dr"ift', state="firing", opened_at=50.0, fired_at=50.0,
-                detail={"untold": ["log"], "tries": 2},
+                detail={},
             )
         )  # fmt: skip
+        connection.execute(
+            insert(notices).values(
+                id=1, model="model-00", version="v1", kind="firing", group_id=1, causes=["drift"],
+                dedupe_key="d", key="k", created_at=50.0,
+            )
+        )  # fmt: skip
+        for channel, state, attempt, error in (
+            ("log", "sent", 1, None), ("mailto:1", "waiting", 2, "refused"), ("slack:2", "waiting", 0, None)
+        ):  # fmt: skip
+            delivery = {"notice_id": 1, "channel": channel, "state": state, "attempt": attempt}
+            connection.execute(insert(deliveries).values(not_before=0.0, error=error, **delivery))
 
 
 def fill_window(db: Engine, model: str) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from exporter.database import open_database, sqlite_url
-from monitor.migrate import NewerDatabaseError, current, head, upgrade
+from monitor import episodes, notices
+from monitor.migrate import NewerDatabaseError, _config, current, head, upgrade
 from monitor.tables import jobs
 from tests.exporter.conftest import _new_postgresql
 
@@ -106,3 +108,27 @@ def test_a_kill_in_the_middle_of_an_upgrade_leaves_the_database_as_it_was(
     assert child.returncode == -signal.SIGKILL
     assert [name for name in inspect(db).get_table_names() if name in metadata.tables] == []
     assert upgrade(db) == head()
+
+
+def test_what_people_were_told_before_the_outbox_is_not_told_again(two: tuple[Engine, Engine]) -> None:
+    db, _ = two
+    _to(db, "0007")
+    row = "insert into episodes (model, version, cause, state, opened_at, fired_at, detail) values "
+    with db.begin() as connection:
+        for cause, detail in (("drift", '{"told": "firing", "onset_seq": 7}'), ("class_mix", "{}")):
+            given = {"cause": cause, "detail": detail}
+            connection.execute(text(row + "('router', 'v1', :cause, 'firing', 1, 2, :detail)"), given)
+    upgrade(db)
+    with db.connect() as connection:
+        told = notices.newest(connection)["router"]
+        kept = [one.detail for one in episodes.list_open(connection)]
+    assert (told.kind, told.causes, told.created_at) == ("firing", ["drift"], 2.0)
+    assert told.routed_at is not None
+    assert kept == [{"onset_seq": 7}, {}]
+
+
+def _to(db: Engine, revision: str) -> None:
+    with db.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

@@ -15,12 +15,13 @@ from sqlalchemy import Engine, select, update
 from exporter import registry
 from exporter.database import open_database, sqlite_url
 from exporter.settings import ExporterSettings
-from monitor import episodes, jobs, lease, retrain, schedule
-from monitor.channels import UnknownChannel
+from monitor import jobs, lease, retrain, schedule
+from monitor.channels import UnknownChannel, UnusableChannel
 from monitor.compose import Pairing, write_pairing
 from monitor.cron import BadSchedule
 from monitor.migrate import upgrade
 from monitor.schedule import Slot
+from monitor.sending import Sender
 from monitor.settings import ModelSettings, MonitorSettings
 from monitor.tables import due_slots, leases
 from monitor.worker import Worker, run_monitor
@@ -113,6 +114,7 @@ def test_a_monitor_checks_the_models_it_finds_until_it_is_stopped(home: Path, sq
         (MonitorSettings(clean="daily"), BadSchedule),
         (MonitorSettings(time_zone="Europe/Atlantis"), BadSchedule),
         (MonitorSettings(notify=("telepathy://x",)), UnknownChannel),
+        (MonitorSettings(notify=("webhook+https://example.org/",)), UnusableChannel),
     ],
 )
 def test_bad_settings_are_refused_before_anything_starts(
@@ -233,8 +235,8 @@ def test_a_registration_that_takes_longer_than_the_jobs_lease_stays_with_its_wor
 def test_a_leader_that_was_replaced_tells_nobody(
     home: Path, sqlite_db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[float] = []
-    monkeypatch.setattr(episodes, "tell", lambda *_, now: told.append(now))
+    told: list[int] = []
+    monkeypatch.setattr(Sender, "beat", lambda _, epoch: told.append(epoch))
     old, new = worker(sqlite_db, home), worker(sqlite_db, home)
     old.lead()
     old.tell()
@@ -259,7 +261,7 @@ def test_the_trainer_of_a_killed_monitor_dies_with_it() -> None:
 
 
 def test_importing_the_worker_loads_nothing_heavy() -> None:
-    heavy = "torch transformers onnxruntime onnx evidently pandas sklearn scipy apprise"
+    heavy = "torch transformers onnxruntime onnx evidently pandas sklearn scipy apprise matplotlib PIL"
     code = f"import sys, monitor.worker; print([m for m in {heavy.split()!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
