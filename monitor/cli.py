@@ -52,6 +52,13 @@ labels = typer.Typer(
 app.add_typer(labels, name="labels", rich_help_panel="Watch")
 
 
+alerts = typer.Typer(
+    cls=DefaultCommand,
+    help="List alert episodes: alerts [NAME] [--json]. Silence a model, test the channels, see deliveries.",
+)
+app.add_typer(alerts, name="alerts", rich_help_panel="Watch")
+
+
 def _call(command: str, as_json: bool, config: Path | None, **arguments: Any) -> None:
     """Run `monitor.commands.<module>.<function>` and print its outcome."""
     module, function = command.split(".")
@@ -199,10 +206,50 @@ def jobs(name: OptionalModel = None, config: Config = None, as_json: Json = Fals
     _call("watch.jobs", as_json, config, name=name)
 
 
-@app.command(rich_help_panel="Watch")
-def alerts(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
-    """List alert episodes. Exit 1 while one is firing."""
-    _call("watch.alerts", as_json, config, name=name)
+@alerts.command("list")
+def list_alerts(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """List alert episodes (without `list` too). Exit 1 while one is firing."""
+    _call("alerts.alerts", as_json, config, name=name)
+
+
+@alerts.command("deliveries")
+def alert_deliveries(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """List what was sent, to which channel, and what waits. Exit 1 while something is refused."""
+    _call("alerts.deliveries", as_json, config, name=name)
+
+
+@alerts.command("silence")
+def alert_silence(
+    name: Model,
+    for_: Annotated[str, typer.Option("--for", help="How long: 30m, 2h, 1d.")],
+    reason: Annotated[str, typer.Option(help="Kept with who asked, and when.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Hold back a model's alerts for a while; what still fires then is told, recovery at once."""
+    _call("alerts.silence", as_json, config, name=name, duration=for_, reason=reason)
+
+
+@alerts.command("unsilence")
+def alert_unsilence(name: Model, config: Config = None, as_json: Json = False) -> None:
+    """End a model's silences now."""
+    _call("alerts.unsilence", as_json, config, name=name)
+
+
+@alerts.command("silences")
+def alert_silences(name: OptionalModel = None, config: Config = None, as_json: Json = False) -> None:
+    """List silences, ended ones too: who, when, why."""
+    _call("alerts.silences", as_json, config, name=name)
+
+
+@alerts.command("test")
+def alert_test(
+    channel: Annotated[str | None, typer.Option(help="This URL only, instead of [monitor] notify.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Send one message to every channel, end to end. Exit 1 when one refuses."""
+    _call("alerts.test", as_json, config, url=channel)
 
 
 @labels.command("file")

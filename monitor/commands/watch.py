@@ -1,4 +1,4 @@
-"""Checks, retrains, jobs and alerts by hand."""
+"""Checks, retrains and jobs by hand."""
 
 from __future__ import annotations
 
@@ -9,36 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
-from sqlalchemy import select
 
 from monitor.asking import ask_retrain
 from monitor.assessment import said
 from monitor.check import run_check
 from monitor.commands import Context, Outcome, known
-from monitor.commands.models import age, stages
-from monitor.episodes import list_open
+from monitor.commands.models import stages
 from monitor.jobs import Job, JobRefused, claim, list_jobs
 from monitor.retrain import Workshop, run_job
 from monitor.story import powers
-from monitor.tables import episodes
-
-
-def alerts(context: Context, *, name: str | None) -> Outcome:
-    """List episodes, newest first; status 1 while one is firing."""
-    query = select(episodes).order_by(episodes.c.id.desc()).limit(100)
-    if known(context, name) is not None:
-        query = query.where(episodes.c.model == name)
-    with context.db.connect() as connection:
-        data = [dict(row) for row in connection.execute(query).mappings()]
-    table = Table("id", "model", "version", "cause", "state", "opened", "resolved")
-    for row in data:
-        ended = "–" if row["resolved_at"] is None else f"{age(row['resolved_at'])} ago"
-        shown = (str(row[key]) for key in ("id", "model", "version", "cause", "state"))
-        table.add_row(*shown, f"{age(row['opened_at'])} ago", ended)
-    with context.db.connect() as connection:
-        firing = any(one.state == "firing" for one in list_open(connection, name))
-    view = (table if data else "No alerts.",)
-    return Outcome(data={"episodes": data, "firing": firing}, view=view, status=int(firing))
 
 
 def jobs(context: Context, *, name: str | None) -> Outcome:
