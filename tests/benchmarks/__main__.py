@@ -12,6 +12,7 @@ python -m tests.benchmarks.quality                  accuracy's interval: coverag
 python -m tests.benchmarks.histories [--quick]      the loop beside frozen and oracle, on public streams
 python -m tests.benchmarks.verdict [--quick]        what the verdict and the canary let through
 python -m tests.benchmarks.faults --database NAME   kill -9 and SIGSTOP of leader and worker
+python -m tests.benchmarks.notices [--quick]        kill -9 of the monitor while it tells people
 python -m tests.benchmarks.report_cost [--quick]    the Evidently child
 python -m tests.benchmarks.serving VERSION TEXTS    requests per second beside the bare engine
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`
@@ -61,6 +62,7 @@ def monitor(*, quick: bool) -> None:
         run(f"tests.benchmarks.{name}", *fewer)
     run("tests.benchmarks.quality", *(["--runs", "20", "--recovery-runs", "2"] if quick else []))
     for database in ("sqlite", "postgresql"):
+        run("tests.benchmarks.notices", "--database", database, *fewer)
         run("tests.benchmarks.faults", "--database", database, "--faults", "40" if quick else "500")
 
 

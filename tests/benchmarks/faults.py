@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,12 @@ class Cluster:
 def run_faults(db: Engine, faults: int, *, seed: int, lease_s: float) -> dict[str, Any]:
     """Start monitors on an empty database, harm them `faults` times, and count."""
     rng, tally = random.Random(seed), Tally()
-    with _cluster(db, lease_s) as cluster:
-        cluster.await_reign(0)
+    with cluster(db, lease_s) as monitors:
+        monitors.await_reign(0)
         for _ in range(faults):
             time.sleep(rng.uniform(0.1, 0.5))
-            _harm(cluster, rng, tally)
-        cluster.await_reign(0)
+            _harm(monitors, rng, tally)
+        monitors.await_reign(0)
         _settle(db)
     return report(db, tally) | {"seed": seed, "lease_s": lease_s}
 
@@ -146,9 +146,12 @@ def _follow(cluster: Cluster, epoch: int, began: float, tally: Tally) -> bool:
 
 
 @contextlib.contextmanager
-def _cluster(db: Engine, lease_s: float) -> Iterator[Cluster]:
+def cluster(
+    db: Engine, lease_s: float, *, monitors: int = MONITORS, notify: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    """That many monitors, killed at the end."""
     url = db.url.render_as_string(hide_password=False)
-    command = [sys.executable, "-m", "tests.monitor.faulty", url, str(lease_s)]
+    command = [sys.executable, "-m", "tests.monitor.faulty", url, str(lease_s), *notify]
     with tempfile.TemporaryFile("w+") as log:
         nursery = subprocess.Popen(
             command,
@@ -158,13 +161,13 @@ def _cluster(db: Engine, lease_s: float) -> Iterator[Cluster]:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        cluster = Cluster(db, lease_s, nursery)
+        started = Cluster(db, lease_s, nursery)
         try:
-            for _ in range(MONITORS):
-                cluster.start()
-            yield cluster
+            for _ in range(monitors):
+                started.start()
+            yield started
         finally:
-            for pid in cluster.alive:
+            for pid in started.alive:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             nursery.communicate()
@@ -192,7 +195,8 @@ def _waiting(db: Engine, horizon: float) -> bool:
 
 
 @contextlib.contextmanager
-def _database(kind: str) -> Iterator[Engine]:
+def database(kind: str) -> Iterator[Engine]:
+    """An empty one."""
     with tempfile.TemporaryDirectory() as folder:
         url, server = sqlite_url(Path(folder)), None
         if kind == "postgresql":
@@ -219,7 +223,7 @@ def main() -> None:
     parser.add_argument("--lease", type=float, default=3.0, help="seconds, as [monitor] lease_s")
     given = parser.parse_args()
     began = time.monotonic()
-    with _database(given.database) as db:
+    with database(given.database) as db:
         found = run_faults(db, given.faults, seed=given.seed, lease_s=given.lease)
     print(json.dumps({"benchmark": "faults"} | found | {"seconds": round(time.monotonic() - began)}))
 

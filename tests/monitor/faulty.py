@@ -1,7 +1,8 @@
 """Monitors to be killed: the product's own loop, with slots and retrains whose effects are one row each.
 
-`python -m tests.monitor.faulty URL` forks one monitor for each line that it reads and prints its process id;
-forks start in milliseconds, so that many faults fit into a minute. They end with their parent.
+`python -m tests.monitor.faulty URL LEASE [CHANNEL …]` forks one monitor for each line that it reads and
+prints its process id; forks start in milliseconds, so that many faults fit into a minute. They end with
+their parent.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
 from sqlalchemy import Connection, insert
 
 from exporter.database import NOW, open_database
@@ -27,6 +30,7 @@ from trainer.settings import TrainerSettings
 
 CHECK_S, RETRAIN_S, MODELS = 0.5, 1.0, 3
 WORK_LEASE_S = 1.5
+WEBHOOK_SECRET = "whsec_" + "A" * 40  # of tests
 ATTEMPTS = 100  # so that only what the monitor does wrong loses a retrain, not the number of faults
 
 
@@ -85,17 +89,25 @@ class Faulty(Worker):
         connection.execute(insert(deployment_events).values(**row))
 
 
-def monitor(url: str, lease_s: float) -> None:
+def monitor(url: str, lease_s: float, notify: Sequence[str]) -> None:
     """Run one until it is killed."""
     parent, stop = os.getppid(), threading.Event()
     worker = Faulty(
         db=open_database(url),
         home=Path("unused"),
-        monitor=MonitorSettings(lease_s=lease_s, job_lease_s=WORK_LEASE_S, notify=()),
+        monitor=MonitorSettings(
+            lease_s=lease_s,
+            job_lease_s=WORK_LEASE_S,
+            notify=tuple(notify),
+            webhook_secret=SecretStr(WEBHOOK_SECRET),
+            allow_private=True,
+        ),
         models=lambda _: ModelSettings(),
         trainer=TrainerSettings(cache=Path("unused")),
         stop=stop,
     )
+
+    worker.sender.wait_s = 0.0  # there are no explanations here
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -106,15 +118,15 @@ def monitor(url: str, lease_s: float) -> None:
     run(worker)
 
 
-def main(url: str, lease_s: float) -> None:
+def main(url: str, lease_s: float, notify: Sequence[str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead need no burial
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:
             os.dup2(2, 1)  # standard output is for process ids
-            monitor(url, lease_s)
+            monitor(url, lease_s, notify)
         print(child, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), sys.argv[3:])
