@@ -124,6 +124,57 @@ class RequestError(ExporterError):
         self.message, self.param, self.status, self.code = message, param, status, code
 
 
+class UnauthorizedError(ExporterError):
+    """Nobody is known by this `Authorization` header (401)."""
+
+
+class ForbiddenError(ExporterError):
+    """A known caller that may not do this (403); `roles` could."""
+
+    def __init__(self, name: str, roles: Sequence[str]) -> None:
+        needs = f": it needs the role {' or '.join(roles)}" if roles else ""
+        super().__init__(f"{name} may not do this{needs}.")
+
+
+class AccessUnavailableError(ExporterError):
+    """The database that has the keys does not answer, and this one was not seen before (503)."""
+
+    def __init__(self) -> None:
+        super().__init__("Keys cannot be checked at the moment. Try again in a second.")
+
+
+class OpenBindError(ExporterError):
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} is reachable from other machines, and there are no keys yet: make one with "
+            "`trueup keys create NAME --role ingest`, or bind 127.0.0.1."
+        )
+
+
+class KeyNameError(ExporterError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} cannot be a key's name: use 1-63 lower-case letters, digits, '.', '-' or '_', "
+            "beginning with a letter or digit."
+        )
+
+
+class KeyRoleError(ExporterError):
+    def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
+        wrong = f"{', '.join(unknown)}: no such role" if unknown else "A key needs a role"
+        super().__init__(f"{wrong}. Roles are {', '.join(known)}.")
+
+
+class KeyExistsError(ExporterError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is a live key {name!r} already; `trueup keys rotate {name}` replaces it.")
+
+
+class UnknownKeyError(ExporterError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No live key has the name or prefix {name!r}; `trueup keys list` shows them.")
+
+
 class AddressError(ExporterError):
     def __init__(self, host: str, port: int, why: OSError) -> None:
         super().__init__(f"Cannot listen on {host}:{port} ({why.strerror}). Choose another [exporter] port.")

@@ -213,3 +213,20 @@ trials = Table(
     Column("started_at", Double, nullable=False),
     ForeignKeyConstraint(["model", "challenger"], ["versions.model", "versions.version"]),
 )
+
+# Keys of callers, by hash (keys.py). A rotated name has two rows that are valid for a while.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False),  # the first letters of the key, which may be shown
+    Column("sha256", Text, nullable=False),
+    Column("roles", JSON, nullable=False),  # list of keys.AccessRole
+    Column("requests_per_minute", Integer),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("used_at", Double),
+    UniqueConstraint("sha256"),
+)

@@ -51,6 +51,12 @@ labels = typer.Typer(
 )
 app.add_typer(labels, name="labels", rich_help_panel="Watch")
 
+keys = typer.Typer(
+    no_args_is_help=True, help="API keys: create, list, revoke, rotate. A key is printed once."
+)
+app.add_typer(keys, name="keys", rich_help_panel="Run")
+KeyName = Annotated[str, typer.Argument(help="Whose key it is: an application, a team, a person.")]
+
 
 alerts = typer.Typer(
     cls=DefaultCommand,
@@ -136,6 +142,54 @@ def monitor(
 ) -> None:
     """Run the monitor: schedules, checks, alerts, retrains, and the status page."""
     _call("serve.monitor", as_json, config, port=port)
+
+
+@keys.command("create")
+def create_key(
+    name: KeyName,
+    role: Annotated[
+        list[str],
+        typer.Option(help="ingest: predict and label; read; operate: read and act; admin: all. Repeat it."),
+    ],
+    expires: Annotated[str | None, typer.Option(help="Valid for so long: 12h, 90d. Default: no end.")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Instead of [exporter] requests_per_minute.")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, once."""
+    _call(
+        "keys.create", as_json, config,
+        name=name, roles=role, expires=expires, requests_per_minute=requests_per_minute,
+    )  # fmt: skip
+
+
+@keys.command("list")
+def list_keys(config: Config = None, as_json: Json = False) -> None:
+    """List keys: who, what they may do, since when, last used."""
+    _call("keys.listing", as_json, config)
+
+
+@keys.command("revoke")
+def revoke_key(
+    name: Annotated[str, typer.Argument(help="Name, or the shown prefix of one key.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """End every key of this name; exporters know within seconds."""
+    _call("keys.revoke", as_json, config, name=name)
+
+
+@keys.command("rotate")
+def rotate_key(
+    name: KeyName,
+    overlap: Annotated[str, typer.Option(help="So long the old key stays valid: 0s, 24h.")] = "24h",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Print a new key in place of the old one, which stays valid for a while."""
+    _call("keys.rotate", as_json, config, name=name, overlap=overlap)
 
 
 @app.command(rich_help_panel="Models")
