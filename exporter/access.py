@@ -28,6 +28,7 @@ from exporter.keys import (
 )
 
 HOLD_S = 3.0  # so long a revoked key may live on, and so rarely the database is asked
+AWAY_AFTER = 2  # holds without an answer, after which an unknown key may be one that was not seen yet
 COARSE_S = 3600.0  # a key's last use is known to the hour
 _INCLUDED: dict[AccessRole, frozenset[AccessRole]] = {
     "ingest": frozenset({"ingest"}),
@@ -73,22 +74,32 @@ class Access:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db, self._local, self._now, self._clock = db, local, now, clock
-        self._keys: dict[str, list[Key]] | None = None  # by prefix
-        self._away = False
-        self._read_at = -HOLD_S
+        self._keys: dict[str, list[tuple[Key, Caller]]] | None = None  # by prefix
+        self._read_at = self._tried_at = -HOLD_S * AWAY_AFTER
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="keys", daemon=True)
         self._used: set[int] = set()
         self._lock = threading.Lock()
 
     @property
     def stale(self) -> bool:
         """Whether `refresh` is due."""
-        return self._clock() - self._read_at >= HOLD_S
+        return self._clock() - self._tried_at >= HOLD_S
+
+    def start(self) -> None:
+        """Read the keys now, and again every HOLD_S in a thread: `known` is then enough."""
+        self.refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
 
     def caller(self, authorization: str | None, *, origin: str | None = None) -> Caller:
         """Who sends this `Authorization` header; `origin` is the header that browsers add.
 
-        Asks the database at most once in HOLD_S; an event loop awaits `refresh` in a thread while `stale`
-        and calls `known`. Raises UnauthorizedError, ForbiddenError, AccessUnavailableError.
+        Asks the database at most once in HOLD_S; an event loop calls `start` once and `known` then.
+        Raises UnauthorizedError, ForbiddenError, AccessUnavailableError.
         """
         if self.stale:
             self.refresh()
@@ -101,49 +112,54 @@ class Access:
         if not self._keys and self._local:
             _refuse_foreign(origin)
             return LOCAL
-        key = self._find(_bearer(authorization))
-        self._used.add(key.id)
-        roles = frozenset[AccessRole]().union(*(_INCLUDED[role] for role in key.roles))
-        return Caller(key.name, roles, key.id, key.requests_per_minute)
+        found = self._find(_bearer(authorization))
+        self._used.add(found.key)
+        return found
 
     def refresh(self) -> None:
         """Read the keys and note which were used. A database that is away changes nothing."""
         with self._lock:
             if not self.stale:
                 return
-            self._read_at = self._clock()
+            self._tried_at = self._clock()
             try:
                 self._read()
-                self._away = False
             except SQLAlchemyError as error:
-                self._away = True
                 _log.warning("keys_not_read", error=type(error).__name__)
 
+    def _watch(self) -> None:
+        while not self._stopping.wait(HOLD_S):
+            try:
+                self.refresh()
+            except Exception:  # the loop must outlive what nobody foresaw; known keys keep working
+                _log.exception("keys_failed")
+
     def _read(self) -> None:
-        found: dict[str, list[Key]] = defaultdict(list)
-        for key in list_keys(self._db):
-            found[key.prefix].append(key)
-        self._keys = dict(found)
+        found: dict[str, list[tuple[Key, Caller]]] = defaultdict(list)
+        keys = list_keys(self._db)
+        for key in keys:
+            found[key.prefix].append((key, _caller(key)))
+        self._keys, self._read_at = dict(found), self._clock()
         used, self._used = self._used, set()
         late = self._now() - COARSE_S
-        due = [
-            key.id
-            for keys in found.values()
-            for key in keys
-            if key.id in used and (key.used_at is None or key.used_at < late)
-        ]
+        due = [key.id for key in keys if key.id in used and (key.used_at is None or key.used_at < late)]
         if due:
             touch_keys(self._db, due, now=self._now(), coarse_s=COARSE_S)
 
-    def _find(self, secret: str) -> Key:
+    def _find(self, secret: str) -> Caller:
         given, now = key_hash(secret), self._now()
         assert self._keys is not None
-        for key in self._keys.get(secret[:PREFIX_LENGTH], ()):
+        for key, caller in self._keys.get(secret[:PREFIX_LENGTH], ()):
             if hmac.compare_digest(key.sha256, given) and key.live(now):
-                return key
-        if self._away:
+                return caller
+        if self._clock() - self._read_at >= HOLD_S * AWAY_AFTER:
             raise AccessUnavailableError
         raise UnauthorizedError("This API key is unknown, expired or revoked.")
+
+
+def _caller(key: Key) -> Caller:
+    roles = frozenset[AccessRole]().union(*(_INCLUDED[role] for role in key.roles))
+    return Caller(key.name, roles, key.id, key.requests_per_minute)
 
 
 def is_loopback(host: str) -> bool:

@@ -97,6 +97,19 @@ class QueueFullError(ExporterError):
         super().__init__(f"{limit} texts are waiting already. Try again in a second.")
 
 
+class RateLimitError(ExporterError):
+    """`headers` say what is left, which is nothing."""
+
+    def __init__(self, limit: int, retry_s: float, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        super().__init__(f"This key may send {limit} requests a minute.")
+        self.retry_s, self.headers = retry_s, headers
+
+
+class BusyError(ExporterError):
+    def __init__(self) -> None:
+        super().__init__("Too many large requests are on their way. Try again in a second.")
+
+
 class DeadlineError(ExporterError):
     def __init__(self, deadline_s: float) -> None:
         super().__init__(f"The request waited longer than {deadline_s:g} s.")
@@ -149,6 +162,11 @@ class OpenBindError(ExporterError):
             f"{host} is reachable from other machines, and there are no keys yet: make one with "
             "`trueup keys create NAME --role ingest`, or bind 127.0.0.1."
         )
+
+
+class TlsError(ExporterError):
+    def __init__(self, why: str) -> None:
+        super().__init__(f"[exporter] TLS: {why}. Give a PEM certificate and its key, or neither.")
 
 
 class KeyNameError(ExporterError):

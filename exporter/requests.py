@@ -1,8 +1,12 @@
-"""Request bodies, parsed by hand: every way to be wrong is a RequestError that names the part at fault."""
+"""Request bodies, parsed by hand: every way to be wrong is a RequestError that names the part at fault.
+
+The functions that other protocols share take the value and `param`, its name in the body.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -13,6 +17,7 @@ from exporter.redact import storable
 from exporter.settings import ExporterSettings
 
 MAX_LABELS = 10_000
+MAX_MODEL_CHARACTERS = 256
 MAX_METADATA = 16
 MAX_METADATA_CHARACTERS = 256
 MAX_ID_CHARACTERS = 128
@@ -21,36 +26,26 @@ MAX_LABEL_CHARACTERS = 1024
 
 def parse_predict(body: bytes, settings: ExporterSettings) -> tuple[str, list[Input]]:
     """(model, inputs) of {"model", "inputs": [text or {"text", "metadata"}], "metadata"?}."""
-    request = _object(parse_json(body), None)
-    model = request.get("model")
-    if not isinstance(model, str) or not model:
-        raise RequestError("`model` must be a name.", "model")
-    given = request.get("inputs")
-    if not isinstance(given, list) or not given:
-        raise RequestError("`inputs` must be a list of at least one text.", "inputs")
-    if len(given) > settings.max_texts:
-        raise RequestError(f"`inputs` may hold {settings.max_texts} texts, not {len(given)}.", "inputs")
-    shared = _metadata(request.get("metadata"), "metadata")
+    request = json_object(parse_json(body), None)
+    model = text_of(request.get("model"), "model", MAX_MODEL_CHARACTERS)
+    given = list_of(request.get("inputs"), "inputs", settings.max_texts)
+    shared = metadata_of(request.get("metadata"), "metadata")
     return model, [
-        _input(item, f"inputs[{number}]", shared, settings.max_characters)
+        input_of(item, f"inputs[{number}]", shared, settings.max_characters)
         for number, item in enumerate(given)
     ]
 
 
 def parse_labels(body: bytes) -> list[tuple[str, str]]:
     """(prediction id, label) rows of {"labels": [{"id", "label"}]}."""
-    given = _object(parse_json(body), None).get("labels")
-    if not isinstance(given, list) or not given:
-        raise RequestError('`labels` must be a list of at least one {"id", "label"}.', "labels")
-    if len(given) > MAX_LABELS:
-        raise RequestError(f"`labels` may hold {MAX_LABELS} rows, not {len(given)}.", "labels")
+    given = list_of(json_object(parse_json(body), None).get("labels"), "labels", MAX_LABELS)
     return [_label(item, f"labels[{number}]") for number, item in enumerate(given)]
 
 
 def parse_json(body: bytes) -> Any:
     """Strict JSON: UTF-8, no NaN, no Infinity."""
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant)
+        return _decode(body.decode())
     except UnicodeDecodeError as error:
         raise RequestError(
             f"The body is not UTF-8 (byte {error.start}).", None, code="invalid_json"
@@ -59,6 +54,20 @@ def parse_json(body: bytes) -> Any:
         raise RequestError("The JSON is nested too deeply.", None, code="invalid_json") from error
     except ValueError as error:
         raise RequestError(f"The body is not JSON ({_where(error)}).", None, code="invalid_json") from error
+
+
+def list_of(value: Any, param: str, longest: int, least: int = 1) -> list[Any]:
+    if not isinstance(value, list) or len(value) < least:
+        raise RequestError(f"`{param}` must be a list of at least {least}.", param)
+    if len(value) > longest:
+        raise RequestError(f"`{param}` may hold {longest}, not {len(value)}.", param)
+    return value
+
+
+def one_of(value: Any, param: str, allowed: Sequence[str]) -> str:
+    if value not in allowed or not isinstance(value, str):
+        raise RequestError(f"{param} must be one of {', '.join(allowed)}.", param)
+    return value
 
 
 def _where(error: ValueError) -> str:
@@ -72,16 +81,19 @@ def _refuse_constant(name: str) -> NoReturn:
     raise RequestError(f"{name} is not JSON.", None, code="invalid_json")
 
 
-def _object(value: Any, param: str | None) -> dict[str, Any]:
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def json_object(value: Any, param: str | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RequestError(f"{param or 'The body'} must be a JSON object.", param)
     return value
 
 
-def _input(item: Any, param: str, shared: Metadata, max_characters: int) -> Input:
+def input_of(item: Any, param: str, shared: Metadata, max_characters: int) -> Input:
     metadata = shared
     if isinstance(item, dict):
-        metadata = shared | _metadata(item.get("metadata"), f"{param}.metadata")
+        metadata = shared | metadata_of(item.get("metadata"), f"{param}.metadata")
         param, item = f"{param}.text", item.get("text")
     if not isinstance(item, str):
         raise RequestError(f"{param} must be a text.", param)
@@ -90,10 +102,10 @@ def _input(item: Any, param: str, shared: Metadata, max_characters: int) -> Inpu
     return Input(storable(item), metadata)
 
 
-def _metadata(value: Any, param: str) -> Metadata:
+def metadata_of(value: Any, param: str) -> Metadata:
     if value is None:
         return {}
-    given = _object(value, param)
+    given = json_object(value, param)
     if len(given) > MAX_METADATA:
         raise RequestError(f"{param} may hold {MAX_METADATA} entries, not {len(given)}.", param)
     return {_short(name, param): _slice(item, param) for name, item in given.items()}
@@ -118,14 +130,14 @@ def _short(value: str, param: str) -> str:
 
 
 def _label(item: Any, param: str) -> tuple[str, str]:
-    row = _object(item, param)
+    row = json_object(item, param)
     return (
-        _string(row.get("id"), f"{param}.id", MAX_ID_CHARACTERS),
-        _string(row.get("label"), f"{param}.label", MAX_LABEL_CHARACTERS),
+        text_of(row.get("id"), f"{param}.id", MAX_ID_CHARACTERS),
+        text_of(row.get("label"), f"{param}.label", MAX_LABEL_CHARACTERS),
     )
 
 
-def _string(value: Any, param: str, longest: int) -> str:
+def text_of(value: Any, param: str, longest: int) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= longest:
         raise RequestError(f"{param} must be a text of 1 to {longest} characters.", param)
     return storable(value)

@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -22,11 +23,13 @@ import structlog
 import uvicorn
 from sqlalchemy import Engine
 
+from exporter.access import Access, is_loopback, refuse_open_bind
 from exporter.database import open_database, require_tables, sqlite_url
 from exporter.deployed import Fleet
 from exporter.engines import device_problem
-from exporter.errors import AddressError, DeviceError
+from exporter.errors import AddressError, DeviceError, TlsError
 from exporter.http import application
+from exporter.http.protocol import bounded
 from exporter.instruments import Instruments
 from exporter.labels import LabelOutcome, record_labels
 from exporter.ledger import Ledger
@@ -51,7 +54,8 @@ def serve(
     """Serve until SIGTERM or SIGINT; requests already accepted are answered and recorded.
 
     `ready` is called with the URL. `create` makes missing tables instead of asking for a migration.
-    Raises DeviceError, DatabaseUnreachableError, DatabaseNotReadyError, AddressError.
+    Raises DeviceError, DatabaseUnreachableError, DatabaseNotReadyError, OpenBindError, TlsError,
+    AddressError.
     """
     log_to_stderr()
     why = device_problem(settings.device)
@@ -61,6 +65,8 @@ def serve(
     if create:
         metadata.create_all(db)
     require_tables(db)
+    refuse_open_bind(db, settings.host, time.time())
+    check_tls(settings.tls_cert, settings.tls_key)
     instruments = Instruments()
     with ExitStack() as stack:
         stack.callback(db.dispose)
@@ -85,18 +91,20 @@ def serve(
             db, instruments, threads=settings.threads, poll_s=settings.poll_s, device=settings.device
         )
         service = Service(fleet, ledger, settings, instruments, outcomes=outcomes)
+        access = Access(db, local=is_loopback(settings.host))
         # Ends in the reverse order: answer the queue, close the ledger, load its last rows.
         for start, stop in (
             (loader.start, loader.stop),
             (None, ledger.close),
             (fleet.start, fleet.stop),
             (service.start, service.stop),
+            (access.start, access.stop),
         ):
             if start is not None:
                 start()
             stack.callback(stop)
         record = _recorder(db, loader)
-        _run(application(service, record, settings, instruments), listening, ready)
+        _run(application(service, record, settings, instruments, access), settings, listening, ready)
 
 
 def exporter_id() -> str:
@@ -154,13 +162,34 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listening.close()
 
 
-def _run(app: object, listening: socket.socket, ready: Callable[[str], None] | None) -> None:
+def check_tls(cert: Path | None, key: Path | None) -> None:
+    """Raise TlsError unless both are there and fit each other, or neither is."""
+    if cert is None and key is None:
+        return
+    if cert is None or key is None:
+        raise TlsError("tls_cert and tls_key go together")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except OSError as error:  # ssl.SSLError is one too
+        raise TlsError(f"{cert} and {key} cannot be used ({error.strerror or error})") from error
+
+
+def _run(
+    app: object,
+    settings: ExporterSettings,
+    listening: socket.socket,
+    ready: Callable[[str], None] | None,
+) -> None:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=bounded(settings.read_timeout_s),
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         log_config=None,
         access_log=False,
         lifespan="off",
         ws="none",
+        proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         backlog=2048,
@@ -184,4 +213,5 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self._ready is not None and sockets:
             host, port = sockets[0].getsockname()[:2]
-            self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            scheme = "https" if self.config.is_ssl else "http"
+            self._ready(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 Device = Literal["cpu", "cuda"]
 Mode = Literal["shadow", "canary"]  # of a trial, see trials.py
@@ -25,6 +26,11 @@ class ExporterSettings(BaseModel):
     max_texts: int = Field(default=256, ge=1)  # texts per request
     max_characters: int = Field(default=20_000, ge=1)  # characters per text
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    read_timeout_s: float = Field(default=30.0, gt=0)  # for a request's head, and again for its body
+    requests_per_minute: int = Field(default=0, ge=0)  # of each key, in each exporter; 0: no limit
+    metrics_token: SecretStr = SecretStr("")  # what /metrics asks for; empty: a key with the role read
+    tls_cert: Path | None = None  # PEM, with its chain
+    tls_key: Path | None = None
     queue_limit: int = Field(default=4096, ge=1)  # texts waiting; more are answered 429
     durability: Durability = "process"  # "power" also survives a power cut (one fdatasync per micro-batch)
     sticky_key: str = "user"  # metadata by which a canary draws; a request without it draws by its first text

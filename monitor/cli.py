@@ -126,12 +126,16 @@ def up(config: Config = None, as_json: Json = False) -> None:
 @app.command(rich_help_panel="Run")
 def serve(
     config: Config = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; outside loopback only with keys.")
+    ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate with its chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run the exporter: answer over HTTP and record every prediction."""
-    _call("serve.serve", as_json, config, host=host, port=port)
+    _call("serve.serve", as_json, config, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key)
 
 
 @app.command(rich_help_panel="Run")

@@ -76,6 +76,10 @@ def load_settings(path: Path | None, **overrides: Any) -> Settings:
         table = _read(path)
         if "home" in table:
             table["home"] = path.parent / str(table["home"])
+        exporter = table.get("exporter", {})
+        for key in ("tls_cert", "tls_key"):
+            if isinstance(exporter, dict) and exporter.get(key):
+                exporter[key] = path.parent / str(exporter[key])
         for model in table.get("models", {}).values():
             if isinstance(model, dict) and model.get("spec"):
                 model["spec"] = path.parent / str(model["spec"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import uvicorn
 
@@ -25,21 +26,23 @@ class OpenBindError(MonitorError):
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"{host} is reachable from other machines, and there are no keys yet: bind 127.0.0.1 and put a "
-            "reverse proxy with authentication before it."
+            f"{host} is reachable from other machines, and the status page asks nobody for a key: bind "
+            "127.0.0.1 and put a reverse proxy with authentication before it."
         )
 
 
-def serve(context: Context, *, host: str | None, port: int | None) -> Outcome:
-    """Run the exporter until SIGTERM, which drains it."""
-    changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+def serve(context: Context, **flags: Any) -> Outcome:
+    """Run the exporter until SIGTERM, which drains it; `flags` are settings that win over the file's."""
+    changes = {key: value for key, value in flags.items() if value is not None}
     settings = context.settings.exporter.model_copy(
         update={"database_url": context.settings.database_url, **changes}
     )
-    _refuse_open(settings.host)
     context.db.dispose()  # migrated; the exporter opens its own
-    errors.print(f"exporter on http://{settings.host}:{settings.port}  (POST /v1/predict)", highlight=False)
-    serve_exporter(settings, context.home)
+
+    def ready(url: str) -> None:
+        errors.print(f"exporter on {url}  (POST /v1/predict, {url}/docs)", highlight=False)
+
+    serve_exporter(settings, context.home, ready=ready)
     return Outcome(data={"stopped": True})
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 from exporter.database import open_database, sqlite_url
 from exporter.registry import promote, register
 from exporter.tables import metadata
+from tests.exporter.exporter_process import exporter_process
 from tests.exporter.versions import build_version
 
 
@@ -53,6 +54,23 @@ def home(tmp_path: Path, sqlite_db: Engine) -> Path:
     """A home folder whose database serves v1 of "router" (labels yes, no, maybe)."""
     deploy(sqlite_db, tmp_path, build_version(tmp_path / "built"))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """(URL, home) of an exporter that serves "router" with the defaults."""
+    folder = deploy_new_home(tmp_path_factory.mktemp("home"))
+    with exporter_process(folder) as (_, url):
+        yield url, folder
+
+
+def deploy_new_home(folder: Path) -> Path:
+    """A database in `folder` whose v1 of "router" serves."""
+    db = open_database(sqlite_url(folder))
+    metadata.create_all(db)
+    deploy(db, folder, build_version(folder / "built"))
+    db.dispose()
+    return folder
 
 
 def deploy(db: Engine, home: Path, directory: Path, *, expected: str | None = None) -> str:

@@ -1,0 +1,181 @@
+"""Requests per second of the HTTP layer alone, by wrk: `python -m tests.benchmarks.http_layer [--seconds 8]`.
+
+`layer`: the real application, keys and protocol in front of a service that has every answer ready.
+`recorded`: the real service and ledger too, in front of an engine that does nothing; without the loader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from exporter.access import Access
+from exporter.database import open_database, sqlite_url
+from exporter.deployed import Deployed
+from exporter.engines import Answer
+from exporter.http import application
+from exporter.instruments import Instruments
+from exporter.keys import create_key
+from exporter.ledger import Ledger
+from exporter.prediction import Prediction
+from exporter.recording import Input, prediction_id
+from exporter.server import _run
+from exporter.service import Served, Service
+from exporter.settings import ExporterSettings
+from exporter.tables import metadata
+from tests.exporter.rows import prediction
+
+LABELS = ["yes", "no", "maybe"]
+SCRIPT = """
+wrk.method = "POST"
+wrk.body = '{{"model": "router", "inputs": ["where is my card"]}}'
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Authorization"] = "Bearer {key}"
+"""
+
+
+class NoEngine:
+    """Says yes."""
+
+    name, labels = "none", LABELS
+
+    def run(self, texts: Sequence[str]) -> list[Answer]:
+        return [Answer(0, (0.9, 0.05, 0.05), b"\0" * 32, 0.5, 7, False)] * len(texts)
+
+    def stream(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Answer]]]:
+        yield list(range(len(texts))), self.run(texts)
+
+    def close(self) -> None:
+        pass
+
+
+class OneModel:
+    """A fleet of one."""
+
+    def __init__(self) -> None:
+        self._one = Deployed("router", "v1", 1, None, NoEngine())  # type: ignore[arg-type]
+
+    def deployed(self, model: str) -> Deployed:
+        return self._one
+
+    def route(self, model: str, key: str) -> Deployed:
+        return self._one
+
+    def shadow(self, model: str) -> None:
+        return None
+
+    def take_back(self, failed: Deployed) -> None:
+        raise AssertionError(failed)
+
+
+class ReadyService:
+    """Every answer ready, but for its id."""
+
+    def __init__(self) -> None:
+        self._row: Prediction = prediction(0, scores=(0.9, 0.05, 0.05), score=0.9)
+
+    async def predict(self, model: str, inputs: Sequence[Input], **_: Any) -> Served:
+        rows = [self._copy() for _ in inputs]
+        return Served(model, "v1", LABELS, rows)
+
+    def _copy(self) -> Prediction:
+        object.__setattr__(self._row, "id", prediction_id(time.time()))
+        return self._row
+
+
+def serve(mode: str, folder: Path) -> None:
+    settings, instruments = ExporterSettings(port=0), Instruments()
+    db = open_database(sqlite_url(folder))
+    service: Any = ReadyService()
+    if mode == "recorded":
+        ledger = Ledger(
+            folder / "ledger", "bench", durability="process", segment_bytes=settings.segment_bytes
+        )
+        service = Service(OneModel(), ledger, settings, instruments)  # type: ignore[arg-type]
+        service.start()
+    access = Access(db, local=False)
+    access.start()
+    app = application(service, lambda rows: [], settings, instruments, access)
+    listening = socket.create_server(("127.0.0.1", 0))
+    _run(app, settings, listening, lambda url: print(url, flush=True))
+
+
+@contextmanager
+def server(mode: str, folder: Path) -> Iterator[tuple[psutil.Process, str]]:
+    command = [sys.executable, "-m", "tests.benchmarks.http_layer", "serve", mode, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            yield psutil.Process(child.pid), child.stdout.readline().strip()
+        finally:
+            child.terminate()
+
+
+def measure(mode: str, clients: int, seconds: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        db = open_database(sqlite_url(folder))
+        metadata.create_all(db)
+        key = create_key(db, "bench", ["ingest"], now=time.time()).secret
+        db.dispose()
+        script = folder / "post.lua"
+        script.write_text(SCRIPT.format(key=key))
+        with server(mode, folder) as (process, url):
+            wrk(url, script, clients, 2)
+            before = cpu(process)
+            said = wrk(url, script, clients, seconds)
+            spent = cpu(process) - before
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said).group(1))  # type: ignore[union-attr]
+    failed = re.search(r"Non-2xx[^:]*: (\d+)", said)
+    return {
+        "benchmark": f"http_{mode}",
+        "clients": clients,
+        "seconds": seconds,
+        "requests_per_s": round(rate),
+        "server_cpu_us": round(spent / (rate * seconds) * 1e6, 1),
+        "failed": int(failed.group(1)) if failed else 0,
+    }
+
+
+def wrk(url: str, script: Path, clients: int, seconds: int) -> str:
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", str(script), f"{url}/v1/predict"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--clients", type=int, nargs="+", default=[64])
+    parser.add_argument("--modes", nargs="+", default=["layer", "recorded"])
+    given = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print(json.dumps({"skipped": "http_layer: wrk is not installed (Debian package wrk)"}))
+        return
+    for mode in given.modes:
+        for clients in given.clients:
+            print(json.dumps(measure(mode, clients, given.seconds)), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main()
