@@ -48,7 +48,7 @@ def test_every_reference_and_operation_id_is_there_once(document: dict[str, Any]
 def test_generated_requests_get_documented_answers_and_no_500(
     serving: tuple[str, Path], document: dict[str, Any]
 ) -> None:
-    assert attack(serving[0], document, examples=15) > 300
+    assert attack(serving[0], document, examples=10) > 200
     told = httpx.get(f"{serving[0]}/metrics").text
     for path in (path for path, methods in document["paths"].items() if "post" in methods):
         assert f'trueup_requests_total{{route="{path}",status="200"}}' in told
@@ -78,7 +78,7 @@ def test_the_page_draws_every_operation_in_a_browser(
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"{serving[0]}/docs")
         page.wait_for_selector("details")
-        drawn = page.locator("summary code").all_text_contents()
+        drawn = page.locator("summary strong").all_text_contents()
         browser.close()
     assert sorted(drawn) == sorted(_OPERATIONS)
     assert said == []

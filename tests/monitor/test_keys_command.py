@@ -36,3 +36,10 @@ def test_what_cannot_be_is_one_line_and_status_2(tmp_path: Path, arguments: list
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_serving_for_others_is_refused_while_there_are_no_keys(tmp_path: Path) -> None:
+    done = trueup("serve", "--host", "0.0.0.0", "--port", "0", folder=tmp_path)
+    assert done.returncode == 2
+    assert "trueup keys create" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,6 +8,18 @@ const resolve = (schema, root, depth = 0) => {
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, resolve(value, root, depth + 1)]));
 };
 
+// The smallest value that a resolved schema allows, so that it can be copied and sent.
+const plain = { string: "…", number: 0.5, integer: 1, boolean: true, array: [], object: {}, null: null };
+const sample = (schema) => {
+  if (schema.examples) return schema.examples[0];
+  if ("const" in schema) return schema.const;
+  if (schema.enum) return schema.enum[0];
+  if (schema.anyOf) return sample(schema.anyOf[0]);
+  if (schema.type === "array") return Array.from({ length: Math.max(1, schema.minItems) }, () => sample(schema.items));
+  if (schema.properties) return Object.fromEntries((schema.required || []).map((name) => [name, sample(schema.properties[name])]));
+  return plain[Array.isArray(schema.type) ? schema.type[0] : schema.type] ?? {};
+};
+
 const element = (name, text, ...children) => {
   const made = document.createElement(name);
   if (text) made.textContent = text;
@@ -18,11 +30,13 @@ const element = (name, text, ...children) => {
 const block = (title, content, root) => {
   const found = Object.values(content || {})[0];
   if (!found || !found.schema) return [];
-  return [element("h2", title), element("pre", JSON.stringify(resolve(found.schema, root), null, 2))];
+  const schema = resolve(found.schema, root);
+  const whole = element("details", "", element("summary", "Schema"), element("pre", JSON.stringify(schema, null, 2)));
+  return [element("h2", title), element("pre", JSON.stringify(sample(schema))), whole];
 };
 
 const operation = (root, path, method, described) => {
-  const head = element("summary", "", element("code", `${method.toUpperCase()} ${path}`), element("span", described.summary));
+  const head = element("summary", "", element("strong", `${method.toUpperCase()} ${path}`), element("span", described.summary));
   const body = [element("p", described.description)];
   if (described.requestBody) body.push(...block("Request", described.requestBody.content, root));
   body.push(...block("Answer", described.responses["200"].content, root));
