@@ -14,7 +14,19 @@ from prometheus_client import Counter, Histogram
 from exporter.access import Access
 from exporter.errors import RateLimitError, UnauthorizedError
 from exporter.http import decisions, documentation, native, open_inference, openai, operations
-from exporter.http.asgi import Answer, Bodies, Call, Headers, Methods, Receive, Route, Routes, Scope, Send
+from exporter.http.asgi import (
+    Answer,
+    Bodies,
+    Call,
+    ErrorForm,
+    Headers,
+    Methods,
+    Receive,
+    Route,
+    Routes,
+    Scope,
+    Send,
+)
 from exporter.http.limits import RateLimits
 from exporter.http.refusals import error_answer, refusal
 from exporter.instruments import Instruments
@@ -24,7 +36,6 @@ from exporter.settings import ExporterSettings
 
 RecordLabels = Callable[[Sequence[tuple[str, str]]], list[LabelOutcome]]
 GONE = 499  # as nginx counts requests whose client went away
-OTHER = Route("GET", "other", operations.nothing)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -70,11 +81,11 @@ class Application:
         request_id = _request_id(call)
         try:
             answer = await self._answer(call, route, methods, request_id)
+            await _send(send, answer, request_id)
+            status = answer.status
         except asyncio.CancelledError:  # the client went away: nobody is there to be answered
-            self._count(route or OTHER, GONE, started)
-            return
-        await _send(send, answer, request_id)
-        self._count(route or OTHER, answer.status, started)
+            status = GONE
+        self._count("other" if route is None else route.path, status, started)
 
     async def _answer(self, call: Call, route: Route | None, methods: Methods, request_id: bytes) -> Answer:
         if route is None:
@@ -102,12 +113,12 @@ class Application:
         call.caller.require(*route.needs)
         return self._limits.take(call.caller)
 
-    def _count(self, route: Route, status: int, started: float) -> None:
-        found = self._counted.get((route.path, status))
+    def _count(self, path: str, status: int, started: float) -> None:
+        found = self._counted.get((path, status))
         if found is None:
             of = self._instruments
-            found = of.requests.labels(route.path, status), of.request_seconds.labels(route.path)
-            self._counted[route.path, status] = found
+            found = of.requests.labels(path, status), of.request_seconds.labels(path)
+            self._counted[path, status] = found
         found[0].inc()
         found[1].observe(time.perf_counter() - started)
 
@@ -117,7 +128,7 @@ def _route(methods: Methods, method: str) -> Route | None:
 
 
 def _not_routed(call: Call, methods: Methods) -> Answer:
-    form = "text" if call.scope["raw_path"].startswith(b"/v2") else "object"
+    form: ErrorForm = "text" if call.scope["raw_path"].startswith(b"/v2") else "object"
     if not methods:
         return error_answer("Not Found", 404, "not_found", form=form)
     allowed = ((b"allow", ", ".join(sorted(methods)).encode()),)

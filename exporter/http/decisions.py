@@ -170,12 +170,12 @@ def _of_model(given: dict[str, Any], param: str, key: str, labels: Sequence[str]
     """What is asked for: labels of the model, each once."""
     options = list_of(given.get(param.rpartition(".")[2]), param, MAX_CHOICES, least=2)
     asked = [json_object(one, f"{param}[{number}]").get(key) for number, one in enumerate(options)]
-    unknown = next((one for one in asked if not isinstance(one, str) or one not in labels), None)
-    if unknown is not None or None in asked:
+    texts = [one for one in asked if isinstance(one, str) and one in labels]
+    if len(texts) < len(asked):
         raise RequestError(f"{param} must be labels of the model. {_known(labels)}", param)
-    if len(set(asked)) < len(asked):
+    if len(set(texts)) < len(texts):
         raise RequestError(f"{param} has a label twice.", param)
-    return asked
+    return texts
 
 
 def _true_label(labels: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ from exporter.deployed import Deployed
 from exporter.errors import RequestError, UnknownModelError
 from exporter.http.asgi import Answer, Call, Route, json_answer, to_json
 from exporter.http.tensors import Tensor, split_body, texts_of_tensor
+from exporter.keys import AccessRole
 from exporter.recording import Input
 from exporter.requests import (
     MAX_ID_CHARACTERS,
@@ -60,7 +61,7 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
         served = await service.predict(found.model, inputs)
         return _inferred(served, outputs, request.get("id"))
 
-    every = ("ingest", "read")
+    every: tuple[AccessRole, ...] = ("ingest", "read")
     found = [Route("GET", "/v2", server, every, "text")]
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         found += [

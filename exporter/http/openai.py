@@ -95,7 +95,9 @@ def user_metadata(request: dict[str, Any], names: Sequence[str]) -> Metadata:
     """`metadata`, and the client's name for its user, by which a canary can draw."""
     found = metadata_of(request.get("metadata"), "metadata")
     user = next((request[name] for name in names if request.get(name) is not None), None)
-    return found if user is None else {"user": text_of(user, names[0], MAX_METADATA_CHARACTERS)} | found
+    if user is not None:
+        found.setdefault("user", text_of(user, names[0], MAX_METADATA_CHARACTERS))
+    return found
 
 
 def _part(part: Any, param: str, kind: str) -> str:
@@ -181,7 +183,12 @@ def _alternatives(request: dict[str, Any]) -> int | None:
 
 def _completion(served: Served, alternatives: int | None, now: int) -> dict[str, Any]:
     (one,) = served.predictions
-    message = {"role": "assistant", "content": one.label, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": one.label,
+        "refusal": None,
+        "annotations": [],
+    }
     logprobs = None if alternatives is None else _logprobs(served, alternatives)
     return {
         "id": one.id,
