@@ -94,9 +94,9 @@ def last_user_message(given: Any, param: str, kind: str) -> tuple[str, str]:
 def user_metadata(request: dict[str, Any], names: Sequence[str]) -> Metadata:
     """`metadata`, and the client's name for its user, by which a canary can draw."""
     found = metadata_of(request.get("metadata"), "metadata")
-    user = next((request[name] for name in names if request.get(name) is not None), None)
-    if user is not None:
-        found.setdefault("user", text_of(user, names[0], MAX_METADATA_CHARACTERS))
+    name = next((name for name in names if request.get(name) is not None), None)
+    if name is not None:
+        found.setdefault("user", text_of(request[name], name, MAX_METADATA_CHARACTERS))
     return found
 
 
@@ -130,13 +130,12 @@ def _texts_to_embed(request: dict[str, Any], settings: ExporterSettings) -> tupl
             "The embedding has the encoder's own size, a part of it means nothing: leave `dimensions` out.",
             "dimensions",
         )
-    given = request.get("input")
+    given, shared = request.get("input"), user_metadata(request, ("user",))
     if isinstance(given, str):
-        return model, [input_of(given, "input", {}, settings.max_characters)]
+        return model, [input_of(given, "input", shared, settings.max_characters)]
     texts = list_of(given, "input", settings.max_texts)
     if not all(isinstance(text, str) for text in texts):
         raise RequestError("`input` must be texts: a version has its own tokenizer.", "input")
-    shared = user_metadata(request, ("user",))
     return model, [
         input_of(text, f"input[{number}]", shared, settings.max_characters)
         for number, text in enumerate(texts)
