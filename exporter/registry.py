@@ -74,17 +74,20 @@ def promote(
         return _switch(active, model, version, expected, reason=reason, actor=actor)
 
 
-def rollback(db: Engine, model: str, *, reason: str, actor: str) -> str:
-    """Make the previous champion serve again and return it; the one that failed is retired."""
-    with db.begin() as connection:
-        row = connection.execute(
+def rollback(db: Engine, model: str, *, reason: str, actor: str, connection: Connection | None = None) -> str:
+    """Make the previous champion serve again and return it; the one that failed is retired.
+
+    With `connection`, everything happens in the caller's transaction.
+    """
+    with _writing(db, connection) as active:
+        row = active.execute(
             select(deployments.c.champion, deployments.c.previous).where(deployments.c.model == model)
         ).one_or_none()
         if row is None or row.previous is None:
             raise NothingToRollBackError(model)
-        _switch(connection, model, row.previous, row.champion, reason=reason, actor=actor)
+        _switch(active, model, row.previous, row.champion, reason=reason, actor=actor)
         # A second rollback must not bring back what the first one took away.
-        connection.execute(update(deployments).where(deployments.c.model == model).values(previous=None))
+        active.execute(update(deployments).where(deployments.c.model == model).values(previous=None))
         return cast(str, row.previous)
 
 

@@ -89,3 +89,24 @@ class SealedFileError(MonitorError):
         super().__init__(
             f"{name} of model {model!r} {version} cannot be read ({problem}): restore it from a backup."
         )
+
+
+class ChampionChangedError(MonitorError):
+    """Somebody else changed the deployment first."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(
+            f"{model} {version} was not promoted: the champion changed meanwhile; look and try again."
+        )
+
+
+class ActionError(MonitorError):
+    """What was asked for on the status page cannot be done now."""
+
+
+class FormError(MonitorError):
+    """A form was not sent by a page of this monitor, or cannot be read (`status`: 400, 403 or 413)."""
+
+    def __init__(self, problem: str, status: int = 403) -> None:
+        super().__init__(f"{problem} Go back, reload the page and try again.")
+        self.status = status

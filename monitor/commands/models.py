@@ -12,22 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from exporter import registry
-from exporter.database import clock
-from monitor import verification
-from monitor.causes import settle
+from monitor import switch, verification
 from monitor.commands import Context, Outcome, errors, known
-from monitor.errors import MonitorError
 from monitor.training import train_version
 from trainer.spec import load_spec
-
-
-class NotPromotedError(MonitorError):
-    """Somebody else changed the deployment first."""
-
-    def __init__(self, model: str, version: str) -> None:
-        super().__init__(
-            f"{model} {version} was not promoted: the champion changed meanwhile; look and try again."
-        )
 
 
 def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> Outcome:
@@ -108,9 +96,7 @@ def verify(context: Context, *, name: str | None) -> Outcome:
 def promote(context: Context, *, name: str, version: str, reason: str) -> Outcome:
     """Compare-and-set the champion."""
     champion = registry.champion(context.db, name)
-    if not registry.promote(context.db, name, version, expected=champion, reason=reason, actor="cli"):
-        raise NotPromotedError(name, version)
-    _settle(context, name, f"{version} was promoted: {reason}")
+    switch.promote(context.db, name, version, expected=champion, reason=reason, actor="cli")
     return Outcome(
         data={"model": name, "champion": version, "replaced": champion},
         view=(f"{name}: {champion or 'nothing'} → {version}",),
@@ -120,17 +106,11 @@ def promote(context: Context, *, name: str, version: str, reason: str) -> Outcom
 def rollback(context: Context, *, name: str, reason: str) -> Outcome:
     """Back to the champion before."""
     replaced = registry.champion(context.db, name)
-    version = registry.rollback(context.db, name, reason=reason, actor="cli")
-    _settle(context, name, f"rolled back to {version}: {reason}")
+    version = switch.roll_back(context.db, name, expected=replaced, reason=reason, actor="cli")
     return Outcome(
         data={"model": name, "champion": version, "replaced": replaced},
         view=(f"{name}: {replaced} → {version}",),
     )
-
-
-def _settle(context: Context, name: str, reason: str) -> None:
-    with context.db.begin() as connection:
-        settle(connection, name, reason=reason, now=clock(connection))
 
 
 def age(at: float) -> str:
