@@ -58,6 +58,12 @@ class Caller:
 LOCAL = Caller("(local)", frozenset(ROLES))  # no key can have this name
 
 
+def caller_of(key: Key) -> Caller:
+    """Who holds a key."""
+    roles = frozenset[AccessRole]().union(*(_INCLUDED[role] for role in key.roles))
+    return Caller(key.name, roles, key.id, key.requests_per_minute)
+
+
 class Access:
     """Keys as the database had them a moment ago.
 

@@ -55,6 +55,15 @@ checks = Table(
     Column("last_outcome_hour", BigInteger),  # start of the last hour whose requests were judged
     Column("error_rate", Double),  # of the requests that were judged, None without
     Index(None, "model", "id"),
+    # What the status page draws of 90 days, read from the index alone.
+    Index("ix_checks_course", "model", "at", "log_e", "log_page_line", "paged", "id"),
+    Index(
+        "ix_checks_measured",
+        "model",
+        "id",
+        postgresql_where=text("quality is not null"),
+        sqlite_where=text("quality is not null"),
+    ),
 )
 
 evidence = Table(
@@ -125,6 +134,7 @@ episodes = Table(
     Column("fired_at", Double),
     Column("resolved_at", Double),
     Column("detail", JSON, nullable=False),
+    Index(None, "model", "id"),
     Index(
         "uq_episodes_one_open",
         "model",
@@ -213,6 +223,7 @@ jobs = Table(
     Column("updated_at", Double, nullable=False),
     Column("finished_at", Double),
     Column("labels", BigInteger),  # that it had to learn from; None: of an earlier release
+    Index(None, "model", "id"),
     Index(
         "uq_jobs_one_active",
         "model",
@@ -326,4 +337,30 @@ report_metrics = Table(
     Column("threshold", Double),
     Column("drifted", Boolean, nullable=False),
     Column("failed", Text),  # why there is no value
+)
+
+# What people did on the status page; a row is written before the act, its outcome after it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("address", Text, nullable=False),  # where the request came from
+    Column("action", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("detail", JSON, nullable=False),  # what was confirmed: {"version", "reason", …}
+    Column("once", Text, nullable=False, unique=True),  # of the form: a double click acts once
+    Column("outcome", Text),  # "done", "refused"; None: it was cut off, and nobody knows
+    Column("said", Text),  # the sentence that the person read
+    Index(None, "model", "id"),
+)
+
+# Who has signed in on the status page. The cookie holds what `digest` is the sha256 of.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("key", BigInteger, nullable=False),  # api_keys.id
+    Column("expires_at", Double, nullable=False),
 )

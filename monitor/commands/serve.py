@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from exporter.access import is_loopback, refuse_open_bind
 from exporter.server import log_to_stderr
 from exporter.server import serve as serve_exporter
 from monitor.commands import Context, Outcome, errors, exit_on_sigterm
@@ -50,9 +51,16 @@ def monitor(context: Context, *, port: int | None) -> Outcome:
     """Run schedules, checks and retrains, and the status page, until SIGTERM."""
     log_to_stderr()
     settings = context.settings.monitor
-    _refuse_open(settings.host)
+    refuse_open_bind(context.db, settings.host, time.time())
     shown = settings.port if port is None else port
-    app = status_app(context.db, context.home, hosts=[*LOOPBACK, settings.host])
+    app = status_app(
+        context.db,
+        context.home,
+        hosts=[*LOOPBACK, settings.host],
+        local=is_loopback(settings.host),
+        monitor=settings,
+        models=context.settings.model,
+    )
     check_monitor(settings)
     server = uvicorn.Server(
         uvicorn.Config(app, settings.host, shown, log_config=None, access_log=False, server_header=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, select
 
 from exporter.database import upsert
 from monitor.explain import Explanation
@@ -25,10 +25,8 @@ def write_explanation(connection: Connection, check_id: int, explanation: Explan
     connection.execute(statement.on_conflict_do_update(index_elements=["check_id"], set_=changed))
 
 
-def newest_explanations(db: Engine) -> dict[str, dict[str, Any]]:
-    """The newest explanation of each model: its content, with "check" and "at"."""
-    newest = select(func.max(explanations.c.check_id)).group_by(explanations.c.model)
-    query = select(explanations).where(explanations.c.check_id.in_(newest))
-    with db.connect() as connection:
-        found = connection.execute(query).mappings().all()
-    return {row["model"]: {**row["content"], "check": row["check_id"], "at": row["at"]} for row in found}
+def newest_explanation(connection: Connection, model: str) -> dict[str, Any] | None:
+    """The newest explanation of a model: its content, with "check" and "at"."""
+    query = select(explanations).where(explanations.c.model == model)
+    row = connection.execute(query.order_by(explanations.c.check_id.desc()).limit(1)).mappings().first()
+    return None if row is None else {**row["content"], "check": row["check_id"], "at": row["at"]}

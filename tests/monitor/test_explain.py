@@ -26,7 +26,7 @@ from monitor.explain.page import write_page
 from monitor.explain.rows import Rows, sample_rows
 from monitor.explain.sealed import Sealed, find_sealed, training_rows, with_texts
 from monitor.explain.slices import moved_slices
-from monitor.explain.store import newest_explanations, write_explanation
+from monitor.explain.store import newest_explanation, write_explanation
 from monitor.explain.words import moved_words
 from monitor.migrate import upgrade
 from monitor.tables import checks, explanations
@@ -393,7 +393,9 @@ def test_an_explanation_is_kept_with_its_check_and_the_newest_of_a_model_is_show
         kept = dict(connection.execute(select(explanations.c.check_id, explanations.c.content)).all())
     assert kept[1] == json.loads(json.dumps(found.to_json()))
     assert 3 not in kept
-    newest = newest_explanations(db)["router"]
+    with db.connect() as connection:
+        newest = newest_explanation(connection, "router")
+    assert newest is not None
     assert (newest["check"], newest["at"]) == (2, 5.0)
 
 
@@ -434,7 +436,7 @@ def test_the_status_page_shows_the_newest_explanation_and_links_its_page(loop: L
         write_explanation(connection, 7, found, now=1.7e9)
     write_page(found, home / "reports" / "router-v1-345.explanation.html")
     client = TestClient(status_app(db, home, hosts=["testserver"]))
-    page = client.get("/").text
+    page = client.get("/models/router").text
     assert "What moved: check 7" in page
     assert found.words.rising[0].word in page
     assert str(found.examples[0].nearest[0].text) in page
