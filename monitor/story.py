@@ -25,7 +25,7 @@ from exporter.tables import (
 from monitor.explain.store import newest_explanation
 from monitor.fleet import read_leader, state_of
 from monitor.over_time import Point, read_course
-from monitor.tables import audit, checks, episodes, evidence, jobs, label_requests, verdicts
+from monitor.tables import audit, checks, episodes, evidence, jobs, label_requests, silences, verdicts
 
 Row = dict[str, Any]
 LAST = 8  # rows of each kind that one screen shows
@@ -48,6 +48,7 @@ class ModelStory:
     trial: Row | None
     checks: list[Row]
     evidence: list[Row]  # of the newest window
+    silence: Row | None  # the one that ends last, where alerts are silenced now
     episodes: list[Row]
     explanation: Row | None
     jobs: list[Row]
@@ -105,6 +106,7 @@ def read_story(connection: Connection, model: str, *, days: float) -> ModelStory
             connection, select(evidence).where(evidence.c.check_id == judged).order_by(evidence.c.detector)
         ),
         episodes=_newest(connection, select(episodes).where(episodes.c.model == model), episodes.c.id),
+        silence=_one(connection, _silence(model, now)),
         explanation=newest_explanation(connection, model),
         jobs=_newest(connection, select(jobs).where(jobs.c.model == model), jobs.c.id),
         verdicts=_newest(connection, _verdicts(model), verdicts.c.id),
@@ -154,6 +156,11 @@ def _traffic(connection: Connection, model: str, known: list[str], now: float) -
         .group_by(rollups.c.version)
     )
     return {version: int(rows) for version, rows in connection.execute(query)}
+
+
+def _silence(model: str, now: float) -> Select[Any]:
+    lasting = select(silences).where(silences.c.model == model, silences.c.ends_at > now)
+    return lasting.order_by(silences.c.ends_at.desc()).limit(1)
 
 
 def _verdicts(model: str) -> Select[Any]:

@@ -8,14 +8,16 @@ from typing import Literal, get_args
 
 from sqlalchemy import Engine
 
-from monitor import switch
+from exporter.database import clock
+from monitor import silences, switch
 from monitor.asking import ask_retrain
 from monitor.errors import ActionError
-from monitor.settings import ModelSettings, MonitorSettings
+from monitor.settings import ModelSettings, MonitorSettings, seconds
 from monitor.story import ModelStory
 
-Action = Literal["approve", "promote", "retrain", "rollback"]
+Action = Literal["approve", "promote", "retrain", "rollback", "silence", "unsilence"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
+LASTS = (("2h", "2 hours"), ("8h", "8 hours"), ("1d", "a day"), ("7d", "a week"))  # of a silence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,8 @@ def propose(action: Action, story: ModelStory, version: str | None) -> Proposal:
         "promote": _promote,
         "retrain": _retrain,
         "rollback": _roll_back,
+        "silence": _silence,
+        "unsilence": _unsilence,
     }
     return makers[action](story, version)
 
@@ -85,7 +89,24 @@ def act(action: Action, tools: Tools, order: Order) -> str:
             tools.db, order.model, expected=champion, reason=order.reason, actor=order.actor
         )
         return f"{order.model} was rolled back to {version}; exporters take it up within seconds."
+    if action in ("silence", "unsilence"):
+        return _hold(action, tools, order)
     return _ask(tools, order)
+
+
+def _hold(action: Action, tools: Tools, order: Order) -> str:
+    with tools.db.begin() as connection:
+        now = clock(connection)
+        if action == "unsilence":
+            silences.end_silence(connection, order.model, actor=order.actor, now=now)
+            return f"Alerts of {order.model} are told again."
+        lasts = order.seen.get("lasts", "")
+        if lasts not in dict(LASTS):
+            raise ActionError(f"A silence does not last {lasts!r}; choose one of {', '.join(dict(LASTS))}.")
+        silences.silence(
+            connection, order.model, for_s=seconds(lasts), reason=order.reason, actor=order.actor, now=now
+        )
+    return f"Alerts of {order.model} are silenced for {dict(LASTS)[lasts]}."
 
 
 def _ask(tools: Tools, order: Order) -> str:
@@ -154,6 +175,34 @@ def _retrain(story: ModelStory, _: str | None) -> Proposal:
             "Its challenger serves only once a verdict has proven it.",
         ),
         button="Queue a retrain",
+        seen={},
+    )
+
+
+def _silence(story: ModelStory, _: str | None) -> Proposal:
+    return Proposal(
+        model=story.name,
+        action="silence",
+        title=f"Silence the alerts of {story.name}?",
+        words=(
+            "Nobody is told that the model fires until the silence ends; what still fires then is told.",
+            "Checks, retrains and this page go on, and recovery is told at once.",
+        ),
+        button="Silence",
+        seen={},
+        choices=(Choice(name="lasts", label="For", options=LASTS),),
+    )
+
+
+def _unsilence(story: ModelStory, _: str | None) -> Proposal:
+    if story.silence is None:
+        raise ActionError(f"{story.name} is not silenced.")
+    return Proposal(
+        model=story.name,
+        action="unsilence",
+        title=f"Tell alerts of {story.name} again?",
+        words=(f"{story.silence['actor']} silenced them: {story.silence['reason']}",),
+        button="Tell alerts again",
         seen={},
     )
 

@@ -27,7 +27,7 @@ from monitor.web.words import counts, say_accuracy, say_evidence, say_labels
 SPANS = ((1, "24 h"), (7, "7 days"), (30, "30 days"), (90, "90 days"))
 _DEFAULT_DAYS = 7
 _REASON = 300  # letters
-_SEEN: tuple[str, ...] = ("version", "champion")  # what the form repeats
+_SEEN: tuple[str, ...] = ("version", "champion", "lasts")  # what the form may say
 _MAX_ID = 2**63
 
 

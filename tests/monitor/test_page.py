@@ -16,7 +16,7 @@ from exporter.database import open_database
 from exporter.registry import champion
 from monitor.migrate import upgrade
 from monitor.settings import ModelSettings
-from monitor.tables import audit, jobs
+from monitor.tables import audit, episodes, jobs
 from monitor.web import status_app
 from tests.monitor.browser import CHROMIUM, chromium, served
 from tests.monitor.page_rows import fill
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {C
 
 PAGES = (
     "/", "/models/router", "/models/router?days=90", "/models/intents", "/models/router/promote?version=v3",
-    "/models/router/rollback", "/models/quiet-00/retrain", "/models/quiet-00/approve", "/signin",
-    "/models/nobody",
+    "/models/router/rollback", "/models/quiet-00/retrain", "/models/quiet-00/approve",
+    "/models/router/silence", "/signin", "/models/nobody",
 )  # fmt: skip
 FEW = ("/", "/models/router", "/models/router/promote?version=v3", "/signin")
 PHONE, WIDE = {"width": 390, "height": 844}, {"width": 1360, "height": 900}
@@ -119,6 +119,16 @@ def test_every_act_works_without_scripts_and_a_double_click_acts_once(
     page.get_by_role("link", name="Roll back to v2").click()
     page.get_by_role("button", name="Roll back to v2").click()
     expect(page.get_by_role("status")).to_contain_text("rolled back to v2")
+    with filled.begin() as connection:
+        connection.execute(update(episodes).where(episodes.c.id == 2).values(state="firing"))
+    page.reload()
+    page.get_by_role("link", name="Silence").click()
+    page.get_by_label("For").select_option("8 hours")
+    page.get_by_role("button", name="Silence").click()
+    expect(page.get_by_role("status")).to_contain_text("Alerts of router are silenced for 8 hours")
+    page.get_by_role("link", name="Tell alerts again").click()
+    page.get_by_role("button", name="Tell alerts again").click()
+    expect(page.get_by_role("status")).to_contain_text("Alerts of router are told again")
     for model, act in (("quiet-00", "Retrain"), ("quiet-01", "Approve retrain")):
         page.goto(f"{root}/models/{model}")
         page.get_by_role("link", name=act).click()
@@ -127,7 +137,7 @@ def test_every_act_works_without_scripts_and_a_double_click_acts_once(
     context.close()
     with filled.connect() as connection:
         done = connection.execute(select(audit.c.action, audit.c.outcome).order_by(audit.c.id)).all()
-    acts = ["promote", "rollback", "retrain", "approve"]
+    acts = ["promote", "rollback", "silence", "unsilence", "retrain", "approve"]
     assert [tuple(row) for row in done] == [(act, "done") for act in acts]
 
 

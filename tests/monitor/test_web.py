@@ -15,7 +15,7 @@ from exporter.registry import champion
 from exporter.tables import deployment_events, deployments, trials, versions
 from monitor.migrate import upgrade
 from monitor.settings import ModelSettings
-from monitor.tables import audit, checks, jobs, leases, sessions
+from monitor.tables import audit, checks, jobs, leases, sessions, silences
 from monitor.web import status_app
 from tests.monitor.page_rows import NASTY, fill
 
@@ -167,6 +167,20 @@ def test_a_retrain_that_cannot_start_is_refused_in_words(client: TestClient, fil
         assert connection.scalar(select(audit.c.outcome)) == "refused"
     assert client.get("/models/router/retrain").status_code == 409, "one runs already"
     assert client.get("/models/router/dance").status_code == 409
+
+
+def test_a_silence_is_for_a_while_that_can_be_chosen_and_is_said(client: TestClient, filled: Engine) -> None:
+    _, location = send(client, "/models/router/silence", lasts="1d", reason=NASTY)
+    story = client.get(location).text
+    assert "Alerts of router are silenced for a day." in story
+    assert "by (local): &lt;script&gt;" in story
+    with filled.connect() as connection:
+        made = connection.execute(select(silences)).one()
+    assert (made.actor, made.reason, round(made.ends_at - made.created_at)) == ("(local)", NASTY, 86400)
+    _, location = send(client, "/models/router/silence", lasts="1000d")
+    assert "does not last" in client.get(location).text
+    send(client, "/models/router/unsilence")
+    assert "Alerts are silenced" not in client.get("/models/router").text
 
 
 def test_a_form_of_another_site_or_session_does_nothing(client: TestClient, filled: Engine) -> None:
