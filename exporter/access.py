@@ -144,7 +144,7 @@ class Access:
         found: dict[str, list[tuple[Key, Caller]]] = defaultdict(list)
         keys = list_keys(self._db)
         for key in keys:
-            found[key.prefix].append((key, _caller(key)))
+            found[key.prefix].append((key, caller_of(key)))
         self._keys, self._read_at = dict(found), self._clock()
         used, self._used = self._used, set()
         late = self._now() - COARSE_S
@@ -161,11 +161,6 @@ class Access:
         if self._clock() - self._read_at >= HOLD_S * AWAY_AFTER:
             raise AccessUnavailableError
         raise UnauthorizedError("This API key is unknown, expired or revoked.")
-
-
-def _caller(key: Key) -> Caller:
-    roles = frozenset[AccessRole]().union(*(_INCLUDED[role] for role in key.roles))
-    return Caller(key.name, roles, key.id, key.requests_per_minute)
 
 
 def is_loopback(host: str) -> bool:

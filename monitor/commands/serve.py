@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -15,21 +16,11 @@ from exporter.access import is_loopback, refuse_open_bind
 from exporter.server import log_to_stderr
 from exporter.server import serve as serve_exporter
 from monitor.commands import Context, Outcome, errors, exit_on_sigterm
-from monitor.errors import MonitorError
+from monitor.settings import MonitorSettings
 from monitor.web import status_app
 from monitor.worker import check_monitor, run_monitor
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class OpenBindError(MonitorError):
-    """The address is reachable from other machines and nothing guards it."""
-
-    def __init__(self, host: str) -> None:
-        super().__init__(
-            f"{host} is reachable from other machines, and the status page asks nobody for a key: bind "
-            "127.0.0.1 and put a reverse proxy with authentication before it."
-        )
 
 
 def serve(context: Context, **flags: Any) -> Outcome:
@@ -56,7 +47,7 @@ def monitor(context: Context, *, port: int | None) -> Outcome:
     app = status_app(
         context.db,
         context.home,
-        hosts=[*LOOPBACK, settings.host],
+        hosts=_hosts(settings),
         local=is_loopback(settings.host),
         monitor=settings,
         models=context.settings.model,
@@ -123,6 +114,7 @@ def up(context: Context) -> Outcome:
     )
 
 
-def _refuse_open(host: str) -> None:
-    if host not in LOOPBACK:
-        raise OpenBindError(host)
+def _hosts(settings: MonitorSettings) -> list[str]:
+    """Host headers that the page answers: its own address and the one that people are told."""
+    told = urlsplit(settings.public_url).hostname
+    return [*LOOPBACK, settings.host, *filter(None, [told])]
