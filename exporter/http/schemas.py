@@ -88,7 +88,8 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
 
 
 def _openai(text: Schema, most: int) -> dict[str, Schema]:
-    message = _object({"role": TEXT, "content": {"anyOf": [text, _list(ANY_OBJECT, 1)]}}, ["role", "content"])
+    role = {"enum": ["user", "assistant", "system", "developer", "tool", "function"]}
+    message = _object({"role": role, "content": {"anyOf": [text, _list(ANY_OBJECT, 1)]}}, ["role", "content"])
     question = _object(
         {
             "type": {"enum": ["predicate", "choice", "score"]},
