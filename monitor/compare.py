@@ -100,6 +100,7 @@ def _said(answer: Answered, truth: str, version: Version) -> Said:
         right=answer.label == truth,
         score=round(max(answer.scores), SCORE_DIGITS),
         truth_score=round(truth_score, SCORE_DIGITS),
+        label=answer.label,
     )
 
 

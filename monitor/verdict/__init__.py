@@ -37,7 +37,7 @@ __all__ = [
 
 Intent = Literal["drift", "refresh"]
 
-RULES = 1  # number of the rules below: a record of other rules cannot be judged again
+RULES = 2  # number of the rules below: a record of other rules cannot be judged again
 MIN_RECENT = 20  # rows: with fewer, the slice says nothing about traffic
 
 

@@ -19,6 +19,7 @@ class Said:
     right: bool
     score: float  # of its own answer, in [0, 1]
     truth_score: float  # of the truth, in [0, 1]; 0 where the model has no such label
+    label: str  # the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,11 @@ class PairedRow:
     slices: tuple[str, ...] = ()  # "name=value" of the client's metadata
 
     def to_json(self) -> list[Any]:
-        """[key, truth, champion, challenger, slices], an answer being [right, score, truth_score]."""
-        said = [[int(one.right), one.score, one.truth_score] for one in (self.champion, self.challenger)]
+        """[key, truth, champion, challenger, slices], an answer being [right, score, truth_score, label]."""
+        said = [
+            [int(one.right), one.score, one.truth_score, one.label]
+            for one in (self.champion, self.challenger)
+        ]
         return [self.key, self.truth, *said, list(self.slices)]
 
     @staticmethod
@@ -39,8 +43,8 @@ class PairedRow:
         """Back from `to_json`. Raises ValueError, TypeError."""
         key, truth, champion, challenger, slices = row
         first, second = (
-            Said(bool(right), float(score), float(truth_score))
-            for right, score, truth_score in (champion, challenger)
+            Said(bool(right), float(score), float(truth_score), str(label))
+            for right, score, truth_score, label in (champion, challenger)
         )
         return PairedRow(
             key=str(key), truth=str(truth), champion=first, challenger=second, slices=tuple(slices)

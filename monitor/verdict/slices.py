@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from monitor.verdict.finding import Finding
-from monitor.verdict.paired import LEVEL, Pairs, harm_p
+from monitor.verdict.paired import LEVEL, Pairs, harm_p, pair
 from monitor.verdict.rows import PairedRow, count
 
 MIN_ROWS = 30  # paired rows: smaller slices are not tested
@@ -36,21 +36,38 @@ def names(metadata: Mapping[str, Any]) -> list[str]:
 def slice_pairs(recent: Sequence[PairedRow], base: Sequence[PairedRow]) -> dict[str, Pairs]:
     """Slices to test: of recent rows by metadata, of both parts by class; recent and old apart.
 
-    A gain on new traffic must not hide a loss of the same class on the old.
+    A gain on new traffic must not hide a loss of the same class on the old. On old traffic a class are the
+    rows of that truth (recall). On recent traffic they are those, and every row that a model answered with
+    the class: who answers a new language with one class has its recall for nothing.
     """
     known: dict[str, list[PairedRow]] = defaultdict(list)
-    classes: dict[str, list[PairedRow]] = defaultdict(list)
     for part, rows in (("recent", recent), ("old", base)):
         for row in rows:
-            classes[f"{part} traffic, class {row.truth}"].append(row)
             for name in row.slices:
                 known[f"{part} traffic, {name}"].append(row)
-    chosen = [
-        (name, group[name])
-        for group in (known, classes)
-        for name in _largest({name: len(rows) for name, rows in group.items() if len(rows) >= MIN_ROWS})
-    ]
-    return {name: count(rows) for name, rows in chosen}
+    classes = {f"old traffic, class {name}": count(rows) for name, rows in _by_truth(base).items()}
+    classes |= {f"recent traffic, class {name}": _told_apart(name, recent) for name in _by_truth(recent)}
+    chosen: dict[str, Pairs] = {}
+    for group in ({name: count(rows) for name, rows in known.items()}, classes):
+        sizes = {name: pairs.rows for name, pairs in group.items() if pairs.rows >= MIN_ROWS}
+        chosen |= {name: group[name] for name in _largest(sizes)}
+    return chosen
+
+
+def _by_truth(rows: Sequence[PairedRow]) -> dict[str, list[PairedRow]]:
+    found: dict[str, list[PairedRow]] = defaultdict(list)
+    for row in rows:
+        found[row.truth].append(row)
+    return found
+
+
+def _told_apart(name: str, rows: Sequence[PairedRow]) -> Pairs:
+    """Who tells the class from the others, on every row where the class is the truth or an answer."""
+    concerned = [row for row in rows if name in (row.truth, row.champion.label, row.challenger.label)]
+    return pair(
+        [(row.champion.label == name) == (row.truth == name) for row in concerned],
+        [(row.challenger.label == name) == (row.truth == name) for row in concerned],
+    )
 
 
 def judge_slices(slices: Mapping[str, Pairs]) -> Finding:

@@ -31,7 +31,10 @@ def rows(n: int, *, won: float, lost: float, seed: int) -> tuple[PairedRow, ...]
     made = []
     for number in range(n):
         lot = lots.random()
-        said = [Said(right, round(lots.uniform(0.7, 1), 4), 0.3) for right in (lot >= won, lot < 1 - lost)]
+        said = [
+            Said(right, round(lots.uniform(0.7, 1), 4), 0.3, "yes" if right else "no")
+            for right in (lot >= won, lot < 1 - lost)
+        ]
         made.append(
             PairedRow(
                 key=f"p{number}", truth="yes", champion=said[0], challenger=said[1], slices=("way=mail",)

@@ -9,6 +9,10 @@ from monitor.verdict.rows import PairedRow, Said
 from trainer.calibrate import ece
 
 
+def said(ok: bool, score: float) -> Said:
+    return Said(ok, score, score if ok else 1 - score, "a" if ok else "b")
+
+
 def rows(n: int, *, excess: float, seed: int = 3) -> list[PairedRow]:
     """Equally right models; the challenger's score is `excess` too high, the champion's is honest."""
     rng = np.random.default_rng(seed)
@@ -18,8 +22,10 @@ def rows(n: int, *, excess: float, seed: int = 3) -> list[PairedRow]:
         PairedRow(
             key=str(number),
             truth="a",
-            champion=Said(bool(ok), score, score if ok else 1 - score),
-            challenger=Said(bool(ok), score + excess, score + excess if ok else 1 - score - excess),
+            champion=Said(bool(ok), score, score if ok else 1 - score, "a" if ok else "b"),
+            challenger=Said(
+                bool(ok), score + excess, score + excess if ok else 1 - score - excess, "a" if ok else "b"
+            ),
         )
         for number, (ok, score) in enumerate(zip(right, honest.tolist(), strict=True))
     ]

@@ -11,7 +11,10 @@ from monitor.verdict.slices import frequent
 
 
 def row(truth: str, champion: bool, challenger: bool, *slices: str) -> PairedRow:
-    said = [Said(right, 0.9, 0.9 if right else 0.05) for right in (champion, challenger)]
+    said = [
+        Said(right, 0.9, 0.9 if right else 0.05, truth if right else "other")
+        for right in (champion, challenger)
+    ]
     return PairedRow(key="p", truth=truth, champion=said[0], challenger=said[1], slices=slices)
 
 
@@ -49,6 +52,25 @@ def test_a_gain_of_a_class_on_new_traffic_does_not_hide_its_loss_on_the_old() ->
     finding = judge_slices(slice_pairs(recent, base))
     assert not finding.passed
     assert "old traffic, class a" in finding.reason
+
+
+def answered(truth: str, champion: str, challenger: str) -> PairedRow:
+    said = [Said(label == truth, 0.9, 0.5, label) for label in (champion, challenger)]
+    return PairedRow(key="p", truth=truth, champion=said[0], challenger=said[1])
+
+
+def test_the_recall_of_a_class_that_answered_everything_on_new_traffic_may_go() -> None:
+    rows = [answered("neutral", "neutral", "neutral")] * 40 + [answered("neutral", "neutral", "bad")] * 20
+    rows += [answered("bad", "neutral", "bad")] * 60
+    assert judge_slices(slice_pairs(rows, [])).passed
+    finding = judge_slices(slice_pairs([], rows))  # on old traffic it may not
+    assert "old traffic, class neutral (20 rows lost, 0 won of 60" in finding.reason
+
+
+def test_a_class_that_another_swallows_is_harmed_on_new_traffic() -> None:
+    rows = [answered("good", "good", "bad")] * 40 + [answered("bad", "neutral", "bad")] * 60
+    finding = judge_slices(slice_pairs(rows, []))
+    assert "recent traffic, class good (40 rows lost, 0 won of 40" in finding.reason
 
 
 @pytest.mark.parametrize(("rows", "tested"), [(29, 0), (30, 1)])
