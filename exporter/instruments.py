@@ -28,7 +28,7 @@ from prometheus_client.metrics import MetricWrapperBase
 Kind = Literal["counter", "gauge", "histogram"]
 Part = Literal["queue", "engine", "ledger"]
 PARTS: tuple[Part, ...] = ("queue", "engine", "ledger")
-LABEL_STATUSES = ("stored", "duplicate", "error")
+LABEL_STATUSES = ("stored", "new_label", "duplicate", "error")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
 MODELS = 200  # models with series of their own

@@ -1,9 +1,13 @@
-"""Truth that arrives later, joined to predictions by id; a label once stored never changes."""
+"""Truth that arrives later, joined to predictions by id; a label once stored never changes.
+
+A label that neither the version that answered nor the champion knows is stored as well, with the status
+`new_label`: see new_classes.py.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, TypeVar
@@ -11,11 +15,13 @@ from typing import Literal, TypeVar
 from sqlalchemy import Connection, Engine, and_, select
 
 from exporter.database import lock_order, upsert
+from exporter.new_classes import Waiting, champion_labels, read_waiting, told, write_waiting
 from exporter.tables import labels, predictions, sealed_days, versions
 
-LabelStatus = Literal["stored", "duplicate", "error"]
+LabelStatus = Literal["stored", "new_label", "duplicate", "error"]
 LabelCode = Literal["unknown_id", "unknown_label", "conflict", "sealed"]
 T = TypeVar("T")
+_TOO_LATE = "Too late: the predictions of that day were sealed."
 RECORDING = 7_301_003  # the lock under which labels are stored
 _DAY_S = 86400
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -30,6 +36,14 @@ class LabelOutcome:
     code: LabelCode | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a label is judged by: the model that answered, and the labels that it or its champion knows."""
+
+    model: str
+    known: frozenset[str]
+
+
 def record_labels(
     db: Engine,
     rows: Sequence[tuple[str, str]],
@@ -37,74 +51,97 @@ def record_labels(
     source: str,
     now: float,
     load: Callable[[], object] | None = None,
+    learns: Callable[[str], bool] = lambda _: True,
 ) -> list[LabelOutcome]:
     """Store (prediction id, label) rows, one outcome per row in their order; bad rows stop nobody else's.
 
     `load` brings answered predictions from the ledger to the database; it is called where an id is unknown.
+    `learns` says whether a model takes in labels that it does not know yet; otherwise they are refused.
     """
     if load is not None:
         with db.connect() as connection:
-            known = _label_sets(connection, [key for key, _ in rows])
+            known = _answered(connection, [key for key, _ in rows])
         if any(key not in known for key, _ in rows):
             load()
     outcomes: list[LabelOutcome] = []
     with db.begin() as connection:
         lock_order(connection, RECORDING)
         for chunk in _chunks(rows):
-            outcomes += _record_chunk(connection, chunk, source, now)
+            outcomes += _record_chunk(connection, chunk, source, now, learns)
     return outcomes
 
 
 def _record_chunk(
-    connection: Connection, rows: Sequence[tuple[str, str]], source: str, now: float
+    connection: Connection,
+    rows: Sequence[tuple[str, str]],
+    source: str,
+    now: float,
+    learns: Callable[[str], bool],
 ) -> list[LabelOutcome]:
     ids = [key for key, _ in rows]
-    allowed = _label_sets(connection, ids)
+    answered = _answered(connection, ids)
     held = _held(connection, ids)
-    sealed = _sealed(connection, [key for key in ids if key not in held], allowed)
+    sealed = _sealed(connection, [key for key in ids if key not in held], answered)
+    waiting = {
+        model: read_waiting(connection, model, now)
+        for model in sorted({one.model for one in answered.values()})
+        if learns(model)
+    }
     outcomes = []
     new = []
     for key, label in rows:
-        outcome = _judge(key, label, allowed.get(key), held.get(key), sealed=key in sealed)
+        if key in sealed:
+            outcome = LabelOutcome(key, "error", _TOO_LATE, "sealed")
+        else:
+            outcome = _judge(key, label, answered.get(key), held.get(key), waiting)
         outcomes.append(outcome)
-        if outcome.status == "stored":
+        if outcome.status in ("stored", "new_label"):
             held[key] = label
             new.append({"prediction_id": key, "label": label, "source": source, "at": now})
+        if outcome.status == "new_label":
+            waiting[answered[key].model].add(label)
     if new:
         connection.execute(upsert(labels, connection.dialect.name), new)
+    for model, names in waiting.items():
+        write_waiting(connection, model, names, now)
     return outcomes
 
 
 def _judge(
-    key: str, label: str, allowed: frozenset[str] | None, held: str | None, *, sealed: bool
+    key: str, label: str, answered: _Answered | None, held: str | None, waiting: Mapping[str, Waiting]
 ) -> LabelOutcome:
-    if sealed:
-        return LabelOutcome(key, "error", "Too late: the predictions of that day were sealed.", "sealed")
-    if allowed is None:
+    if answered is None:
         return LabelOutcome(key, "error", "No prediction has this id.", "unknown_id")
-    if label not in allowed:
-        return LabelOutcome(key, "error", f"{label!r} is not a label of this model.", "unknown_label")
-    if held is None:
+    if held is not None:
+        if held == label:
+            return LabelOutcome(key, "duplicate")
+        return LabelOutcome(key, "error", f"This prediction is already labelled {held!r}.", "conflict")
+    if label in answered.known:
         return LabelOutcome(key, "stored")
-    if held == label:
-        return LabelOutcome(key, "duplicate")
-    return LabelOutcome(key, "error", f"This prediction is already labelled {held!r}.", "conflict")
+    if answered.model not in waiting:
+        problem: str | None = f"{label!r} is not a label of this model, which learns no new ones."
+    else:
+        problem = waiting[answered.model].problem(label)
+    if problem is not None:
+        return LabelOutcome(key, "error", problem, "unknown_label")
+    return LabelOutcome(key, "new_label", told(label, answered.known))
 
 
-def _label_sets(connection: Connection, ids: Sequence[str]) -> dict[str, frozenset[str]]:
-    """The label set of the version that answered, for every known id."""
+def _answered(connection: Connection, ids: Sequence[str]) -> dict[str, _Answered]:
+    """Who answered, for every known id."""
     answered: dict[str, tuple[str, str]] = {}
     for chunk in _chunks(ids):
         query = select(predictions.c.id, predictions.c.model, predictions.c.version)
         for row in connection.execute(query.where(predictions.c.id.in_(chunk))):
             answered[row.id] = (row.model, row.version)
-    sets = {key: _label_set(connection, *key) for key in set(answered.values())}
-    return {row: sets[version] for row, version in answered.items()}
+    by = {key: _Answered(key[0], _label_set(connection, *key)) for key in set(answered.values())}
+    return {row: by[version] for row, version in answered.items()}
 
 
 def _label_set(connection: Connection, model: str, version: str) -> frozenset[str]:
     query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
-    return frozenset((connection.scalar(query) or {}).get("labels", ()))
+    known = frozenset((connection.scalar(query) or {}).get("labels", ()))
+    return known | champion_labels(connection, model)
 
 
 def _sealed(connection: Connection, ids: Sequence[str], known: Container[str]) -> set[str]:

@@ -50,10 +50,12 @@ def serve(
     *,
     ready: Callable[[str], None] | None = None,
     create: bool = False,
+    learns: Callable[[str], bool] = lambda _: True,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests already accepted are answered and recorded.
 
-    `ready` is called with the URL. `create` makes missing tables instead of asking for a migration.
+    `ready` is called with the URL. `learns` says which models take in labels that they do not know.
+    `create` makes missing tables instead of asking for a migration.
     Raises DeviceError, DatabaseUnreachableError, DatabaseNotReadyError, OpenBindError, TlsError,
     AddressError.
     """
@@ -103,7 +105,7 @@ def serve(
             if start is not None:
                 start()
             stack.callback(stop)
-        record = _recorder(db, loader)
+        record = _recorder(db, loader, learns)
         _run(application(service, record, settings, instruments, access), settings, listening, ready)
 
 
@@ -140,9 +142,11 @@ def log_to_stderr() -> None:
     uvicorn_log.setLevel(logging.WARNING)
 
 
-def _recorder(db: Engine, loader: Loader) -> Callable[[Sequence[tuple[str, str]]], list[LabelOutcome]]:
+def _recorder(
+    db: Engine, loader: Loader, learns: Callable[[str], bool]
+) -> Callable[[Sequence[tuple[str, str]]], list[LabelOutcome]]:
     def record(rows: Sequence[tuple[str, str]]) -> list[LabelOutcome]:
-        return record_labels(db, rows, source="http", now=time.time(), load=loader.run_once)
+        return record_labels(db, rows, source="http", now=time.time(), load=loader.run_once, learns=learns)
 
     return record
 

@@ -151,6 +151,17 @@ sealed_days = Table(
     Column("at", Double, nullable=False),
 )
 
+# Labels that came for rows whose version did not know them, see new_classes.py.
+new_classes = Table(
+    "new_classes",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("first_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+)
+
 # How far each ledger segment was loaded, written in the same transaction as its rows: exactly once.
 ledger_positions = Table(
     "ledger_positions",

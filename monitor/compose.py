@@ -58,6 +58,8 @@ class Pairing:
     recent_ids: tuple[str, ...]  # predictions of rows base_rows, base_rows + 1, …
     labels_used: int  # to train and to prove
     stale_rows: int = 0  # left out of both: what their label means has changed
+    new_classes: tuple[str, ...] = ()  # that the parent does not know and the challenger learns
+    rare: tuple[tuple[str, int], ...] = ()  # labels that the parent does not know, and their too few rows
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -66,7 +68,21 @@ class Pairing:
     @staticmethod
     def from_json(state: dict[str, Any]) -> Pairing:
         """Back from `to_json`."""
-        return Pairing(**state | {"recent_ids": tuple(state["recent_ids"])})
+        lists: dict[str, Any] = {
+            "recent_ids": tuple(state["recent_ids"]),
+            "new_classes": tuple(state.get("new_classes", ())),
+            "rare": tuple((name, rows) for name, rows in state.get("rare", ())),
+        }
+        return Pairing(**state | lists)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of labels that the parent does not know."""
+        learnt = ", ".join(map(repr, self.new_classes))
+        few = ", ".join(f"{name!r} ({rows} rows)" for name, rows in self.rare)
+        return tuple(
+            [f"Learns new classes: {learnt}."] * bool(learnt)
+            + [f"Left out, new labels with too few rows to learn (min_class_rows): {few}."] * bool(few)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +114,8 @@ def compose(
     old = [replace(row, origin="base") for row in read_snapshot(snapshot)]
     seen = {row.text for row in old} | {row.text for row in held}
     fresh = [found for found in labelled if found.text not in seen]
+    named = _new_names(fresh, manifest.labels, settings.min_class_rows)
+    fresh = [found for found in fresh if found.truth not in named.rare]
     recent = [found for found in fresh if found.version == parent and found.seq >= since_seq]
     earlier = [_row(found) for found in fresh if found.seq < since_seq]
     stale = find_stale(db, model, parent, recent, [*old, *held, *earlier])
@@ -113,10 +131,11 @@ def compose(
         raise NothingNewError(model)
     trained = {row.text for row in (*old, *released, *new)}
     quiet = [found.text for found in unlabelled if found.text not in trained | kept_out]
+    rows = _learnable([row for row in old if row.text not in kept_out] + released + new)
     spec = _spec(manifest, settings)
     return Lesson(
         spec=spec,
-        rows=_learnable([row for row in old if row.text not in kept_out] + released + new),
+        rows=rows,
         holdout=build_holdout(held, proof, quiet, settings.reference_rows) + silent(dropped),
         pairing=Pairing(
             parent=parent,
@@ -124,6 +143,8 @@ def compose(
             recent_ids=tuple(found.id for found in proof),
             labels_used=len(new) + len(proof),
             stale_rows=len(stale),
+            new_classes=tuple(sorted(named.learnt & {row.label for row in rows})),
+            rare=tuple(sorted(named.rare.items())),
         ),
         known=[
             (found.text, found.embedding)
@@ -131,6 +152,21 @@ def compose(
             if spec.fit.rung == "head" and found.version == parent
         ],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Labels that the parent does not know: to be learnt, or too rare to be more than a slip."""
+
+    learnt: frozenset[str]
+    rare: dict[str, int]
+
+
+def _new_names(fresh: Sequence[Found[Any]], known: Sequence[str], fewest: int) -> _Names:
+    """Rare rows stay out of training and of the hold-out, so that a later retrain may still learn them."""
+    rows = Counter(found.truth for found in fresh if found.truth not in set(known))
+    rare = {name: count for name, count in rows.items() if count < fewest}
+    return _Names(frozenset(rows) - frozenset(rare), rare)
 
 
 def _learnable(rows: list[Row]) -> list[Row]:

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         """Return the settings of one model, the defaults where the file has no table for it."""
         return self.models.get(name, ModelSettings())
 
+    def learns(self, name: str) -> bool:
+        """Whether a model takes in labels that it does not know yet."""
+        return self.model(name).new_classes == "learn"
+
     @property
     def database_url(self) -> str:
         """The configured database, or SQLite in the home folder."""

@@ -83,7 +83,7 @@ def _close(
     kept = {
         "promote": outcome in ("promoted", "on trial"),
         "outcome": outcome,
-        "reasons": [*case.verdict.reasons, *more],
+        "reasons": [*case.verdict.reasons, *case.notes, *more],
         "numbers": case.verdict.numbers,
         "labels_used": case.labels_used,
         "record": records.append(connection, records.describe(connection, case, outcome)),

@@ -45,6 +45,7 @@ class Case:
     settings: ModelSettings
     labels_used: int  # to train and to prove
     at: float
+    notes: tuple[str, ...] = ()  # for people, beside the verdict's reasons
 
 
 def describe(connection: Connection, case: Case, outcome: Outcome) -> dict[str, Any]:

@@ -231,6 +231,7 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
         verdict=judge(intent, comparison, margin=shop.settings.margin),
         settings=shop.settings,
         labels_used=pairing.labels_used,
+        notes=pairing.notes(),
         at=_now(shop),
     )
     outcome = act(shop.db, case, now=shop.now)

@@ -52,7 +52,12 @@ def _served(served: Served) -> dict[str, Any]:
 
 def _labelled(outcomes: Sequence[LabelOutcome]) -> dict[str, Any]:
     return {
-        "stored": sum(outcome.status == "stored" for outcome in outcomes),
+        "stored": sum(outcome.status in ("stored", "new_label") for outcome in outcomes),
+        "new_labels": [
+            {"index": index, "id": outcome.id, "message": outcome.message}
+            for index, outcome in enumerate(outcomes)
+            if outcome.status == "new_label"
+        ],
         "duplicates": sum(outcome.status == "duplicate" for outcome in outcomes),
         "errors": [
             {"index": index, "id": outcome.id, "message": outcome.message, "code": outcome.code}

@@ -81,8 +81,13 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
             ["labels"],
         ),
         "LabelOutcomes": _object(
-            {"stored": COUNT, "duplicates": COUNT, "errors": _list(ANY_OBJECT)},
-            ["stored", "duplicates", "errors"],
+            {
+                "stored": COUNT,
+                "new_labels": _list(ANY_OBJECT),
+                "duplicates": COUNT,
+                "errors": _list(ANY_OBJECT),
+            },
+            ["stored", "new_labels", "duplicates", "errors"],
         ),
     }
 

@@ -126,7 +126,7 @@ class Loop:
         now = events[-1].at
         due = [(id_, label) for at, id_, label in self._due if at <= now]
         self._due = [row for row in self._due if row[0] > now]
-        outcomes = record_labels(self._db, due, source="backtest", now=now)
+        outcomes = record_labels(self._db, due, source="backtest", now=now, learns=self._settings.learns)
         self.tape.labels.update(outcome.code or outcome.status for outcome in outcomes)
         result = run_check(
             self._db,

@@ -18,8 +18,9 @@ from monitor.settings import ModelSettings
 
 MOST = 48  # policies of one sweep
 KEYS = (
-    "min_labels", "label_growth", "new_labels", "recover", "cooldown", "retrains_per_day", "max_rejected",
-    "verdict_share", "margin", "false_pages_per_year", "replay_rows", "approval",
+    "min_labels", "label_growth", "new_labels", "new_classes", "min_class_rows", "recover", "cooldown",
+    "retrains_per_day", "max_rejected", "verdict_share", "margin", "false_pages_per_year", "replay_rows",
+    "approval",
 )  # fmt: skip
 Progress = Callable[[str, int, int, str], None]  # policy, rows done, rows in all, message
 

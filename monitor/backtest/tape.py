@@ -20,6 +20,7 @@ class Tape:
 
     def document(self, *, rows: int, seconds: float, cpu_seconds: float) -> dict[str, Any]:
         """The whole replay as JSON."""
+        stored = self.labels["stored"] + self.labels["new_label"]
         summary = {
             "rows": rows,
             "mean_accuracy": self._mean("accuracy"),
@@ -29,8 +30,9 @@ class Tape:
             "retrains": len(self.retrains),
             "promotions": sum(one["verdict"] == "promoted" for one in self.retrains),
             "labels_used": sum(one["labels_used"] for one in self.retrains),
-            "labels_stored": self.labels["stored"],
-            "labels_refused": sum(self.labels.values()) - self.labels["stored"],
+            "labels_stored": stored,
+            "labels_new": self.labels["new_label"],
+            "labels_refused": sum(self.labels.values()) - stored,
             "seconds": round(seconds, 1),
             "cpu_seconds": round(cpu_seconds, 1),
         }

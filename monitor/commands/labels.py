@@ -54,20 +54,29 @@ def labels(context: Context, *, file: Path) -> Outcome:
     rows = list(_read_labels(file))
     told = [row for row in rows if row[2]]
     outcomes = record_labels(
-        context.db, [(id_, label) for _, id_, label in told], source="file", now=time.time()
+        context.db,
+        [(id_, label) for _, id_, label in told],
+        source="file",
+        now=time.time(),
+        learns=context.settings.learns,
     )
     refused = [
         asdict(one) | {"line": line}
         for (line, _, _), one in zip(told, outcomes, strict=True)
         if one.status == "error"
     ]
+    new = Counter(
+        label for (_, _, label), one in zip(told, outcomes, strict=True) if one.status == "new_label"
+    )
     data = {
-        "stored": sum(one.status == "stored" for one in outcomes),
+        "stored": sum(one.status in ("stored", "new_label") for one in outcomes),
+        "new_labels": dict(new),
         "duplicates": sum(one.status == "duplicate" for one in outcomes),
         "empty": len(rows) - len(told),
         "errors": refused,
     }
     lines = [f"{data['stored']} stored, {data['duplicates']} already there, {len(refused)} refused"]
+    lines += [f"  new label {name!r}: {count} rows" for name, count in new.most_common()]
     lines += [f"  line {one['line']}: {one['message']}" for one in refused[:20]]
     if data["empty"]:
         lines.append(f"{data['empty']} without a label yet")

@@ -34,7 +34,7 @@ def serve(context: Context, **flags: Any) -> Outcome:
     def ready(url: str) -> None:
         errors.print(f"exporter on {url}  (POST /v1/predict, {url}/docs)", highlight=False)
 
-    serve_exporter(settings, context.home, ready=ready)
+    serve_exporter(settings, context.home, learns=context.settings.learns, ready=ready)
     return Outcome(data={"stopped": True})
 
 

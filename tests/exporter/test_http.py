@@ -147,18 +147,20 @@ def test_lone_surrogates_and_nul_are_answered_and_stored_as_replacement(
 
 
 def test_labels_are_reported_per_row(client: httpx.Client) -> None:
-    first, second = (row["id"] for row in ask(client, "x", "y").json()["predictions"])
+    first, second, third = (row["id"] for row in ask(client, "x", "y", "z").json()["predictions"])
     rows = [
         {"id": first, "label": "yes"},
         {"id": "nobody", "label": "yes"},
-        {"id": second, "label": "purple"},
+        {"id": second, "label": " purple"},
         {"id": first, "label": "yes"},
         {"id": first, "label": "no"},
+        {"id": third, "label": "purple"},
     ]
     answer = client.post("/v1/labels", json={"labels": rows})
     assert answer.status_code == 200
     content = answer.json()
-    assert (content["stored"], content["duplicates"]) == (1, 1)
+    assert (content["stored"], content["duplicates"]) == (2, 1)
+    assert [(new["index"], new["id"]) for new in content["new_labels"]] == [(5, third)]
     assert [(error["index"], error["id"], error["code"]) for error in content["errors"]] == [
         (1, "nobody", "unknown_id"),
         (2, second, "unknown_label"),

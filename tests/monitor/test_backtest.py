@@ -71,6 +71,20 @@ def test_without_a_schedule_clean_traffic_is_left_alone(base: Path, tmp_path: Pa
     assert [window["version"] for window in told["windows"]] == ["v1"] * 3
 
 
+def test_a_new_class_is_learnt_and_a_slip_of_the_pen_is_not(base: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    later = [(text, "crypto" if desk == "money" else desk) for text, desk in tiny.mail(rng, 500, new=True)]
+    later[::150] = [(text, "sprot") for text, _ in later[::150]]
+    told = run(base, tmp_path, tiny.mail(rng, 400) + later, retrain="")
+    promoted = [one for one in told["retrains"] if one["verdict"] == "promoted"]
+    assert "Learns new classes: 'crypto'." in promoted[0]["reasons"]
+    assert any("'sprot'" in reason and "min_class_rows" in reason for reason in promoted[-1]["reasons"])
+    assert told["summary"]["labels_new"] > 0
+    assert told["summary"]["labels_refused"] == 0
+    assert np.mean([window["accuracy"] for window in told["windows"][-2:]]) > 0.9
+    assert np.mean([window["frozen_accuracy"] for window in told["windows"][-2:]]) < 0.6
+
+
 def test_new_mail_is_paged_and_won_back(base: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     told = run(base, tmp_path, tiny.mail(rng, 500) + tiny.mail(rng, 600, new=True), retrain="")

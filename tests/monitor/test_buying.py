@@ -128,13 +128,14 @@ def test_a_drawn_file_is_filled_in_and_handed_back(tmp_path: Path, kind: str) ->
     fill(file, 10)
     told = trueup("labels", file.name, "--json", folder=tmp_path)
     assert (told["stored"], told["empty"], told["errors"]) == (10, 2, [])
+    assert told["new_labels"] == {"brand new": 1}
     with db.connect() as connection:
         assert connection.execute(select(func.count()).select_from(labels)).scalar_one() == 10
     db.dispose()
 
 
 def fill(file: Path, rows: int) -> None:
-    """Write the label "yes" into the first rows, as a person with an editor would."""
+    """Write labels into the first rows, one of them new, as a person with an editor would."""
     if file.suffix == ".csv":
         with file.open(newline="", encoding="utf-8") as opened:
             found = list(csv.DictReader(opened))
@@ -142,8 +143,8 @@ def fill(file: Path, rows: int) -> None:
         found = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     assert set(found[0]) == {"id", "text", "predicted", "label", "why"}
     assert {row["label"] for row in found} == {""}
-    for row in found[:rows]:
-        row["label"] = "yes"
+    for number, row in enumerate(found[:rows]):
+        row["label"] = "yes" if number else "brand new"
     with file.open("w", newline="", encoding="utf-8") as opened:
         if file.suffix == ".csv":
             writer = csv.DictWriter(opened, list(found[0]))
