@@ -115,6 +115,13 @@ class DeadlineError(ExporterError):
         super().__init__(f"The request waited longer than {deadline_s:g} s.")
 
 
+class ClientGoneError(ExporterError):
+    """Nobody reads the answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The client has gone.")
+
+
 class StoppingError(ExporterError):
     def __init__(self) -> None:
         super().__init__("The exporter is shutting down.")
@@ -124,6 +131,23 @@ class LedgerWriteError(ExporterError):
     def __init__(self, folder: Path, why: OSError) -> None:
         super().__init__(
             f"The ledger in {folder} cannot be written ({why.strerror}); predictions wait until it can."
+        )
+
+
+class RedactPatternError(ExporterError):
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"[exporter.redact] {name}: the pattern {why}.")
+
+
+class MetadataKeyError(ExporterError):
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key!r} cannot be a key of metadata: it is empty or has a quote or backslash.")
+
+
+class TracingMissingError(ExporterError):
+    def __init__(self) -> None:
+        super().__init__(
+            "[exporter] otlp_endpoint is set, but OpenTelemetry is not installed: pip install 'trueup[otel]'"
         )
 
 

@@ -8,6 +8,7 @@ as it lives, so that others can tell a frame that is being written from one that
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -27,6 +28,7 @@ from exporter.settings import Durability
 MAGIC = b"TU"
 SUFFIX = ".ledger"
 LOCK = "writer.lock"
+PROBE, PROBE_BYTES = "probe", 4096
 READ_BYTES = 8 * 1024 * 1024
 _HEADER = struct.Struct("<2sII")
 
@@ -52,8 +54,17 @@ class Reading:
 class Ledger:
     """One writer's segments. Not for several threads at once."""
 
-    def __init__(self, folder: Path, exporter_id: str, *, durability: Durability, segment_bytes: int) -> None:
-        self._folder = folder / exporter_id
+    def __init__(
+        self,
+        folder: Path,
+        exporter_id: str,
+        *,
+        durability: Durability,
+        segment_bytes: int,
+        budget_bytes: int = 0,
+    ) -> None:
+        """`budget_bytes`: of all segments in `folder` that still wait for the database; 0 means no budget."""
+        self._folder, self._budget_bytes = folder / exporter_id, budget_bytes
         self._durability = durability
         self._segment_bytes = segment_bytes
         self._number = 0
@@ -74,6 +85,20 @@ class Ledger:
         if self._durability == "power":
             self._sync()
 
+    def writable(self) -> bool:
+        """Whether a frame would find room now; it tries, and may block as long as the disk does."""
+        probe = self._folder / PROBE
+        try:
+            if self._size + PROBE_BYTES > self._segment_bytes:
+                self._require_budget()
+            probe.write_bytes(bytes(PROBE_BYTES))
+        except OSError:
+            return False
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+        return True
+
     def close(self) -> None:
         """Let loaders finish and remove the segments."""
         os.close(self._segment)
@@ -88,9 +113,18 @@ class Ledger:
         if self._durability == "power":
             _sync_folder(self._folder)
 
+    def _require_budget(self) -> None:
+        """Raise OSError where the segments that wait leave no room for another one."""
+        if not self._budget_bytes:
+            return
+        waiting = sum(segment_sizes(self._folder.parent).values())
+        if waiting + self._segment_bytes > self._budget_bytes:
+            raise OSError(errno.EDQUOT, "ledger_budget_mb is used up: the database is behind")
+
     def _rotate(self) -> None:
         full = self._segment
         try:
+            self._require_budget()
             self._open_segment()
         except OSError as error:
             raise LedgerWriteError(self._folder, error) from error
@@ -155,6 +189,15 @@ def segments(folder: Path) -> Iterator[tuple[str, list[Path]]]:
     for writer in sorted(folder.iterdir()):
         if writer.is_dir() and not writer.name.startswith("."):
             yield writer.name, sorted(writer.glob(f"*{SUFFIX}"))
+
+
+def segment_sizes(folder: Path) -> dict[Path, int]:
+    """Bytes of every segment in `folder`."""
+    found: dict[Path, int] = {}
+    for path in (path for _, paths in segments(folder) for path in paths):
+        with suppress(FileNotFoundError):  # a loader finished it
+            found[path] = path.stat().st_size
+    return found
 
 
 def writer_is_dead(folder: Path, exporter_id: str) -> bool:

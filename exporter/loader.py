@@ -12,36 +12,59 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import structlog
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from exporter import blocks
 from exporter.database import lock_order, upsert
 from exporter.descriptors import LANGUAGES
-from exporter.ledger import LOCK, SUFFIX, Damage, Reading, read_segment, segments, writer_is_dead
+from exporter.forgetting import without_forgotten
+from exporter.inserting import insert_predictions
+from exporter.ledger import (
+    LOCK,
+    PROBE,
+    SUFFIX,
+    Damage,
+    Reading,
+    read_segment,
+    segment_sizes,
+    segments,
+    writer_is_dead,
+)
 from exporter.outcomes import Outcomes
-from exporter.prediction import Prediction, columns
+from exporter.prediction import Prediction
 from exporter.rollups import Rollup, add_rollups
-from exporter.tables import ledger_positions, predictions
+from exporter.tables import ledger_positions
 
 BINS = 20
 
 _log = structlog.get_logger()
+Damaged = Literal["torn", "damaged"]
 
 
-def load_once(db: Engine, folder: Path) -> int:
+Told = Callable[[Damaged], None]
+
+
+def _nobody(kind: Damaged) -> None:
+    """Hear of damages, where only the log is to tell them."""
+
+
+def load_once(db: Engine, folder: Path, *, damaged: Told = _nobody) -> int:
     """Load everything that lies in `folder`; returns the number of new rows.
 
-    Segments that are complete and loaded are removed, torn tails of dead writers and damages are logged.
+    Segments that are complete and loaded are removed. Torn tails of dead writers are cut off, damages set
+    aside; both are logged and told to `damaged`.
     """
     loaded = 0
     for writer, paths in segments(folder):
         dead = writer_is_dead(folder, writer)
         for path in paths:
             last = path == paths[-1]
-            loaded += _load_segment(db, f"{writer}/{path.name}", path, complete=dead or not last)
+            complete = dead or not last
+            loaded += _load_segment(db, f"{writer}/{path.name}", path, complete=complete, damaged=damaged)
         if dead:
             _remove_writer(folder / writer)
     return loaded
@@ -52,16 +75,8 @@ def store(connection: Connection, rows: Sequence[Prediction]) -> None:
     if not rows:
         return
     lock_order(connection, blocks.LOADING)
-    blocks.add(connection, rows, _insert(connection, rows))
+    blocks.add(connection, rows, insert_predictions(connection, rows))
     add_rollups(connection, rolled_up(rows))
-
-
-def _insert(connection: Connection, rows: Sequence[Prediction]) -> Sequence[int]:
-    """Serial numbers in the order of `rows`: nobody else inserts while we hold the lock."""
-    before = connection.scalar(select(func.max(predictions.c.seq))) or 0
-    connection.execute(insert(predictions), [columns(row) for row in rows])
-    query = select(predictions.c.seq).where(predictions.c.seq > before).order_by(predictions.c.seq)
-    return connection.scalars(query).all()
 
 
 def rolled_up(rows: Sequence[Prediction]) -> Counter[Rollup]:
@@ -93,11 +108,12 @@ class Loader:
         *,
         interval_s: float,
         loaded: Callable[[int], None] = lambda _: None,
+        damaged: Told = _nobody,
         outcomes: Outcomes | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db, self._folder, self._interval_s, self._loaded = db, folder, interval_s, loaded
-        self._outcomes = outcomes
+        self._damaged, self._outcomes = damaged, outcomes
         self._now, self._loaded_at, self._sizes = now, now(), dict[Path, int]()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ledger-loader", daemon=True)
@@ -111,14 +127,17 @@ class Loader:
 
     def lag(self) -> tuple[float, int]:
         """Seconds since the whole ledger was in the database, 0 while it is, and the bytes that are not."""
-        behind = sum(max(0, size - self._sizes.get(path, 0)) for path, size in _sizes(self._folder).items())
+        behind = sum(
+            max(0, size - self._sizes.get(path, 0)) for path, size in segment_sizes(self._folder).items()
+        )
         return (self._now() - self._loaded_at if behind else 0.0), behind
 
     def run_once(self) -> None:
         """One pass. A database that does not answer is logged; the ledger keeps the rows."""
-        began, sizes = self._now(), _sizes(self._folder)  # what is written meanwhile waits for the next pass
+        began = self._now()
+        sizes = segment_sizes(self._folder)  # what is written meanwhile waits for the next pass
         try:
-            rows = load_once(self._db, self._folder)
+            rows = load_once(self._db, self._folder, damaged=self._damaged)
             if self._outcomes is not None:
                 self._outcomes.write(self._db)
         except (SQLAlchemyError, OSError) as error:
@@ -137,19 +156,15 @@ class Loader:
         self.run_once()
 
 
-def _sizes(folder: Path) -> dict[Path, int]:
-    found: dict[Path, int] = {}
-    for path in (path for _, paths in segments(folder) for path in paths):
-        with suppress(FileNotFoundError):  # another loader finished it
-            found[path] = path.stat().st_size
-    return found
-
-
-def _load_segment(db: Engine, name: str, path: Path, *, complete: bool) -> int:
+def _load_segment(db: Engine, name: str, path: Path, *, complete: bool, damaged: Told) -> int:
     rows = 0
     with suppress(FileNotFoundError):  # another loader finished it
         while _has_more(db, name, path, complete=complete):
             before, reading, finished = _load_part(db, name, path, complete=complete)
+            for _ in reading.damages:
+                damaged("damaged")
+            if reading.torn and finished:
+                damaged("torn")
             rows += len(reading.predictions)
             if finished:
                 path.unlink()
@@ -177,7 +192,7 @@ def _load_part(db: Engine, name: str, path: Path, *, complete: bool) -> tuple[in
         finished = complete and (reading.torn or reading.position == path.stat().st_size)
         for damage in reading.damages:
             _set_aside(path, damage)
-        store(connection, reading.predictions)
+        store(connection, without_forgotten(connection, reading.predictions))
         if finished or reading.position > before:
             _move(connection, name, reading.position, sealed=finished)
     if reading.torn and finished:
@@ -213,7 +228,8 @@ def _remove_writer(folder: Path) -> None:
     """Remove a dead writer's folder once its segments are gone."""
     with suppress(OSError):
         if not any(folder.glob(f"*{SUFFIX}")):
-            (folder / LOCK).unlink(missing_ok=True)
+            for name in (LOCK, PROBE):
+                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
 
 

@@ -9,8 +9,7 @@ from exporter.deployed import Deployed
 from exporter.descriptors import describe
 from exporter.engines import Answer
 from exporter.prediction import Metadata, Prediction
-from exporter.redact import KEEPS_WORDS, kept_text
-from exporter.settings import TextPolicy
+from exporter.redact import Keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +29,9 @@ def recorded(
     at: float,
     queue_ms: float,
     run_ms: float,
-    policy: TextPolicy,
+    keep: Keep,
 ) -> Prediction:
-    """The row of an answer; descriptors are of the raw text, which itself is kept as `policy` allows."""
+    """The row of an answer; descriptors are of the raw text, which itself goes through `keep`."""
     described = describe(given.text)
     return Prediction(
         id=id_,
@@ -40,7 +39,7 @@ def recorded(
         version=deployed.version,
         role=deployed.role,
         at=at,
-        text=kept_text(given.text, policy),
+        text=keep.text(given.text),
         label=deployed.engine.labels[answer.label_index],
         score=answer.score,
         scores=answer.scores,
@@ -53,7 +52,7 @@ def recorded(
         run_ms=round(run_ms, 3),
         metadata=given.metadata,
         descriptors=described.numbers,
-        words=described.words if policy in KEEPS_WORDS else None,
+        words=described.words if keep.words else None,
     )
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import assert_never
+from typing import Any, assert_never
 
+import regex  # type: ignore[import-untyped]  # as re, and gives up in time
+
+from exporter.errors import RedactPatternError
 from exporter.settings import TextPolicy
 
 # Bounded quantifiers only: no text can make a pattern slow.
@@ -19,7 +24,56 @@ _PATTERNS = (
     (re.compile(r"(?<![\w.])\+?\(?\d{2,4}\)?(?:[ ./-]?\d{2,4}){2,4}(?![\w.])"), "[phone]"),
 )
 KEEPS_WORDS: tuple[TextPolicy, ...] = ("redacted", "full")  # policies under which hashed words are kept, too
+MATCH_S = 0.02  # of one pattern on one text; what takes longer is not kept
 _UNSTORABLE = re.compile("[\ud800-\udfff\x00]")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is kept of a raw text: its stored form, and whether its hashed words stay."""
+
+    policy: TextPolicy
+    patterns: tuple[tuple[Any, str], ...]  # a user's own, before ours
+    timed_out: Callable[[], None]
+
+    @property
+    def words(self) -> bool:
+        return self.policy in KEEPS_WORDS
+
+    def text(self, raw: str) -> str | None:
+        """None under "none", and where a pattern took too long: better no text than a name in it."""
+        if self.policy == "redacted":
+            try:
+                for pattern, kind in self.patterns:
+                    raw = pattern.sub(kind, raw, timeout=MATCH_S)
+            except TimeoutError:
+                self.timed_out()
+                return None
+        return kept_text(raw, self.policy)
+
+
+def keeping(
+    policy: TextPolicy, patterns: Mapping[str, str], *, timed_out: Callable[[], None] = lambda: None
+) -> Keep:
+    """`patterns`: name -> regular expression; what it matches is kept as "[name]". Raises RedactPatternError.
+
+    >>> keeping("redacted", {"badge": r"EMP-\\d{5}"}).text("EMP-12345 wrote from ann@example.org")
+    '[badge] wrote from [email]'
+    """
+    return Keep(policy, tuple(_pattern(*item) for item in patterns.items()), timed_out)
+
+
+def _pattern(name: str, expression: str) -> tuple[Any, str]:
+    if not _NAME.fullmatch(name):
+        raise RedactPatternError(name, "needs a name of 1-32 small letters, digits, '-' or '_'")
+    try:
+        compiled = regex.compile(expression)
+    except regex.error as error:
+        raise RedactPatternError(name, f"is no regular expression ({error})") from error
+    if compiled.search("") is not None:
+        raise RedactPatternError(name, "matches where nothing is; write what it is to find")
+    return compiled, f"[{name}]"
 
 
 def kept_text(text: str, policy: TextPolicy) -> str | None:

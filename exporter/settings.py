@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Device = Literal["cpu", "cuda"]
 Mode = Literal["shadow", "canary"]  # of a trial, see trials.py
 Durability = Literal["process", "power"]
 TextPolicy = Literal["none", "hash", "redacted", "full"]
+OnFull = Literal["refuse", "answer"]
 
 
 class ExporterSettings(BaseModel):
@@ -35,7 +36,22 @@ class ExporterSettings(BaseModel):
     durability: Durability = "process"  # "power" also survives a power cut (one fdatasync per micro-batch)
     sticky_key: str = "user"  # metadata by which a canary draws; a request without it draws by its first text
     store_text: TextPolicy = "redacted"
+    redact: dict[str, str] = Field(default_factory=dict)  # name: regular expression; it is kept as "[name]"
     poll_s: float = Field(default=0.5, gt=0)  # how often the deployed version is looked up
+    memory_limit_mb: int = Field(default=0, ge=0)  # of loaded champions; the longest unused go. 0: no limit
     segment_bytes: int = Field(default=64 * 1024 * 1024, ge=4096)
+    ledger_budget_mb: int = Field(default=0, ge=0)  # of what waits for the database. 0: as the disk allows
+    on_full: OnFull = "refuse"  # "answer": without a record, counted and told; a disk that is full, or gone
     load_interval_s: float = Field(default=0.2, gt=0)  # ledger to database
-    deadline_s: float = Field(default=30.0, gt=0)
+    deadline_s: float = Field(default=30.0, gt=0)  # of a request; its client may ask for less (x-timeout-ms)
+    drain_s: float = Field(default=0.5, ge=0)  # after SIGTERM: not ready, still answering
+    otlp_endpoint: str = ""  # such as "http://127.0.0.1:4318/v1/traces"; needs the extra `otel`
+    trace_share: float = Field(default=1.0, ge=0, le=1)  # of the traces that begin here
+
+    @model_validator(mode="after")
+    def _budget_holds_two_segments(self) -> Self:
+        """A segment is removed once the next one has begun: with room for one only it would never be."""
+        if 0 < self.ledger_budget_mb * 1_000_000 < 2 * self.segment_bytes:
+            least = -(-2 * self.segment_bytes // 1_000_000)
+            raise ValueError(f"ledger_budget_mb must be 0 or at least {least}: two segments of segment_bytes")
+        return self

@@ -162,6 +162,20 @@ new_classes = Table(
     Column("last_at", Double, nullable=False),
 )
 
+# Whose rows were deleted, and when; rows from before that a ledger still brings are not stored.
+forgettings = Table(
+    "forgettings",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("key", Text, nullable=False),  # of the client's metadata
+    Column("digest", Text, nullable=False),  # of the value, see forgetting.digest
+    Column("actor", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("predictions", Integer, nullable=False),  # deleted
+    Column("labels", Integer, nullable=False),
+    Index(None, "at"),
+)
+
 # How far each ledger segment was loaded, written in the same transaction as its rows: exactly once.
 ledger_positions = Table(
     "ledger_positions",

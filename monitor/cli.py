@@ -337,6 +337,17 @@ def label_next(
     _call("labels.following", as_json, config, count=count, model=model, out=out, seed=seed)
 
 
+@app.command(rich_help_panel="Care")
+def forget(
+    key: Annotated[str, typer.Option(help="Of the metadata that clients send, such as user.")],
+    value: Annotated[str, typer.Option(help="Whose rows to delete.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Delete one person's predictions, texts, embeddings and labels; rows that ledgers still hold, too."""
+    _call("forget.forget", as_json, config, key=key, value=value)
+
+
 @app.command(rich_help_panel="Watch")
 def backtest(
     history: Annotated[Path, typer.Argument(help='JSON lines {"at", "text", "label"} in order of time.')],

@@ -14,8 +14,20 @@ from tests.exporter.rows import closed_segment, ledger, only_segment, prediction
 
 
 def test_a_prediction_survives_its_ledger_form() -> None:
-    rows = [prediction(1), prediction(2, text=None, similarity=None, metadata={})]
+    rows = [
+        prediction(1),
+        prediction(2, text=None, similarity=None, metadata={}, embedding=b""),
+        prediction(3, descriptors=(0.1, None, 1.0), words=b"\x01\x00"),
+    ]
     assert decode(encode(rows)) == rows
+    for cut in range(len(encode(rows))):
+        with pytest.raises((ValueError, TypeError)):
+            decode(encode(rows)[:cut])
+
+
+def test_a_number_that_is_none_is_not_recorded() -> None:
+    with pytest.raises(ValueError, match="number"):
+        encode([prediction(1, score=float("nan"))])
 
 
 @pytest.mark.parametrize("durability", ["process", "power"])
@@ -99,6 +111,32 @@ def test_a_full_disk_takes_nothing_back_that_was_appended(tmp_path: Path) -> Non
     writer.close()
     assert [row.id for row in reading.predictions] == ["p0", "p2"]
     assert not reading.damages
+
+
+def test_a_budget_stops_the_ledger_until_the_database_has_taken_a_segment(tmp_path: Path) -> None:
+    writer = Ledger(tmp_path, "x", durability="process", segment_bytes=600, budget_bytes=1800)
+
+    def fill() -> None:
+        for number in range(100):
+            writer.append([prediction(number)])
+
+    with pytest.raises(LedgerWriteError, match="behind"):
+        fill()
+    assert not writer.writable()
+    ((_, paths),) = segments(tmp_path)
+    assert sum(path.stat().st_size for path in paths) <= 1800
+    paths[0].unlink()
+    assert writer.writable()
+    writer.append([prediction(100)])
+    writer.close()
+
+
+def test_a_ledger_whose_folder_is_gone_is_not_writable(tmp_path: Path) -> None:
+    writer = ledger(tmp_path)
+    assert writer.writable()
+    (tmp_path / "x").rename(tmp_path / ".y")
+    assert not writer.writable()
+    writer.close()
 
 
 def test_a_writer_lives_until_it_closes(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.redact import kept_text, redacted, storable
+from exporter.errors import RedactPatternError
+from exporter.redact import keeping, kept_text, redacted, storable
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,29 @@ def test_each_policy_keeps_what_it_says() -> None:
     assert kept_text("a@b.org", "full") == "a@b.org"
     assert kept_text("a@b.org", "redacted") == "[email]"
     assert (kept_text("a@b.org", "hash") or "").startswith("sha256:")
+
+
+def test_a_users_own_patterns_come_before_ours() -> None:
+    keep = keeping("redacted", {"badge": r"EMP-\d{4}-\d{4}", "city": r"(?i)\bsalem\b"})
+    assert keep.text("EMP-1234-5678 of Salem, ann@example.org") == "[badge] of [city], [email]"
+    assert keeping("full", {"city": "Salem"}).text("Salem") == "Salem"
+    assert keep.words
+    assert not keeping("hash", {}).words
+
+
+def test_a_pattern_that_takes_too_long_keeps_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.redact.MATCH_S", 0.001)
+    told: list[None] = []
+    keep = keeping("redacted", {"slow": "(a+)+b"}, timed_out=lambda: told.append(None))
+    assert keep.text("a" * 20_000) is None
+    assert keep.text("quick") == "quick"
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("x", "("), ("x", "a*"), ("X y", "a"), ("", "a")])
+def test_a_pattern_that_cannot_be_used_is_refused_by_name(name: str, pattern: str) -> None:
+    with pytest.raises(RedactPatternError, match=r"exporter\.redact"):
+        keeping("redacted", {name: pattern})
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=[])))

@@ -12,7 +12,7 @@ from exporter.engines import device_problem
 
 COMMANDS = [
     "init", "demo", "up", "train", "serve", "monitor", "check", "retrain", "backtest", "models", "promote",
-    "rollback", "jobs", "alerts", "labels", "doctor", "db", "keys",
+    "rollback", "jobs", "alerts", "labels", "forget", "doctor", "db", "keys",
 ]  # fmt: skip
 
 

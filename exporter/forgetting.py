@@ -1,0 +1,114 @@
+"""One person's rows, found by what the client sent with them, deleted for good.
+
+Rows that still wait in a ledger, on whatever machine, are left out when they are loaded. Counts stay:
+rollups, blocks and their sums of embeddings name nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, Table, Text, cast, delete, func, insert, select, update
+
+from exporter.blocks import LOADING
+from exporter.database import clock, lock_order
+from exporter.errors import MetadataKeyError
+from exporter.prediction import Prediction
+from exporter.tables import forgettings, labels, predictions
+
+_BATCH = 500  # rows of one transaction
+_EMPTIED: dict[str, object] = {
+    "text": None,
+    "embedding": b"",
+    "similarity": None,
+    "metadata": {},
+    "descriptors": None,
+    "words": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    id: int  # of the record in `forgettings`
+    prediction_ids: list[str]
+    labels: int
+
+
+def forget(db: Engine, key: str, value: str, *, actor: str) -> Forgotten:
+    """Delete predictions whose metadata has `key` = `value`, and their labels; recorded, without the value.
+
+    From here on no older row of that person is loaded either. Repeat it if it was interrupted.
+    Raises MetadataKeyError.
+    """
+    if not key or any(sign in key for sign in '"\\'):
+        raise MetadataKeyError(key)
+    ids: list[str] = []
+    gone = 0
+    with db.begin() as connection:
+        lock_order(connection, LOADING)  # what is being loaded now is there afterwards, and found below
+        record = connection.execute(
+            insert(forgettings)
+            .values(
+                key=key, digest=digest(key, value), actor=actor, at=clock(connection), predictions=0, labels=0
+            )
+            .returning(forgettings.c.id)
+        ).scalar_one()
+    while True:
+        with db.begin() as connection:
+            lock_order(connection, LOADING)
+            found = _matching(connection, key, value)
+            gone += _remove(connection, labels, "prediction_id", found, {})
+            _remove(connection, predictions, "id", found, _EMPTIED)
+            ids += found
+            counted = {"predictions": len(ids), "labels": gone}
+            connection.execute(update(forgettings).where(forgettings.c.id == record).values(counted))
+        if len(found) < _BATCH:
+            return Forgotten(record, ids, gone)
+
+
+def without_forgotten(connection: Connection, rows: Sequence[Prediction]) -> list[Prediction]:
+    """Rows of nobody who asked, after them, to be forgotten."""
+    if not rows:
+        return []
+    asked = select(forgettings.c.key, forgettings.c.digest, forgettings.c.at)
+    found = connection.execute(asked.where(forgettings.c.at >= min(row.at for row in rows))).all()
+    if not found:
+        return list(rows)
+    return [row for row in rows if not any(_is_of(row, key, known, at) for key, known, at in found)]
+
+
+def digest(key: str, value: str) -> str:
+    """What is kept of a person who was forgotten: enough to know older rows by, no more.
+
+    >>> digest("user", "ann")[:12]
+    'a0f3b5cd8cc4'
+    """
+    return sha256(f"{key}\0{value}".encode()).hexdigest()
+
+
+def _is_of(row: Prediction, key: str, known: str, at: float) -> bool:
+    given = row.metadata.get(key)
+    return row.at <= at and given is not None and digest(key, str(given)) == known
+
+
+def _matching(connection: Connection, key: str, value: str) -> list[str]:
+    given = cast(predictions.c.metadata[key].as_string(), Text)
+    query = select(predictions.c.id).where(given == value).order_by(predictions.c.seq).limit(_BATCH)
+    return list(connection.scalars(query))
+
+
+def _remove(
+    connection: Connection, table: Table, column: str, ids: Sequence[str], emptied: dict[str, object]
+) -> int:
+    """Delete rows; returns how many. The table's newest row is emptied instead and loses its id.
+
+    SQLite would give its serial number again, and readers remember how far they have read.
+    """
+    own = table.c[column].in_(ids)
+    newest = connection.scalar(select(func.max(table.c.seq)))
+    kept = update(table).where(own, table.c.seq == newest)
+    left = connection.execute(kept.values({column: f"forgotten-{uuid4().hex}", **emptied})).rowcount
+    return left + connection.execute(delete(table).where(own)).rowcount
