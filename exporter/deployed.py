@@ -6,22 +6,23 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import Engine as Database
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from exporter.engines import Engine, open_engine
-from exporter.errors import ExporterError, UnknownModelError
+from exporter.errors import EngineFailedError, ExporterError, UnknownModelError
 from exporter.instruments import Instruments
+from exporter.memory import Unloaded, give_back, resident_bytes, to_unload
+from exporter.registry import read_deployments, read_version
 from exporter.settings import Device
-from exporter.tables import Role, deployments, versions
+from exporter.tables import Role
 from exporter.trials import Trial, give_up, in_canary, read_trials
-from trainer.artifact import Manifest, Version, open_version
-from trainer.errors import TrainerError, VersionRefusedError
+from trainer.artifact import Manifest
+from trainer.errors import TrainerError
 
 RETRY_S = 30.0  # a refused version is tried again: the disk may have come back
 
@@ -36,6 +37,11 @@ class Deployed:
     manifest: Manifest
     engine: Engine
     role: Role = "champion"
+    memory_bytes: int = 0  # measured while it was loaded
+
+    @property
+    def loaded(self) -> bool:
+        return not isinstance(self.engine, Unloaded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +62,20 @@ class Fleet:
     """Every deployed model, loaded. `refresh` may run beside readers."""
 
     def __init__(
-        self, db: Database, instruments: Instruments, *, threads: int, poll_s: float, device: Device = "cpu"
+        self,
+        db: Database,
+        instruments: Instruments,
+        *,
+        threads: int,
+        poll_s: float,
+        device: Device = "cpu",
+        memory_limit: int = 0,
     ) -> None:
         self._db, self._instruments, self._threads, self._poll_s = db, instruments, threads, poll_s
         self._device: Device = device
+        self._memory_limit = memory_limit  # bytes of loaded champions and challengers, 0: none
+        self._used_at: dict[str, float] = {}
+        self._loading = threading.RLock()
         self._serving: dict[str, Deployed] = {}
         self._refused: dict[str, Refusal] = {}
         self._trials: dict[str, OnTrial] = {}
@@ -85,10 +101,30 @@ class Fleet:
 
     def route(self, model: str, key: str) -> Deployed:
         """What answers this key: the champion, or a canary that has drawn it. Raises UnknownModelError."""
+        self._used_at[model] = time.monotonic()
         found = self._trials.get(model)
         if found is not None and found.trial.mode == "canary" and in_canary(found.trial, key):
             return found.deployed
         return self.deployed(model)
+
+    def load(self, model: str) -> Deployed:
+        """The champion, loaded again if it had to make room; may take seconds.
+
+        Raises UnknownModelError, EngineFailedError where it cannot be loaded any more.
+        """
+        with self._loading:
+            parked = self.deployed(model)
+            if parked.loaded:
+                return parked
+            try:
+                loaded = self._open(model, parked.version, revision=parked.revision)
+            except (TrainerError, ExporterError, OSError) as error:
+                self._instruments.refused.labels(model).inc()
+                _log.error("version_refused", model=model, version=parked.version, why=str(error))
+                raise EngineFailedError(model, parked.version) from error
+            self._serving[model] = loaded
+            self._make_room()
+            return loaded
 
     def take_back(self, failed: Deployed) -> None:
         """Stop a challenger that failed on a text: now here, with the next refresh for everybody."""
@@ -112,10 +148,11 @@ class Fleet:
 
     def refresh(self) -> None:
         """Compare with the database once; a version that is refused changes nothing."""
-        for row in _deployments(self._db):
-            current = self._serving.get(row.model)
-            if (current is None or current.revision != row.revision) and self._due(row):
-                self._load(row, current)
+        for row in read_deployments(self._db):
+            with self._loading:
+                current = self._serving.get(row.model)
+                if (current is None or current.revision != row.revision) and self._due(row):
+                    self._load(row, current)
         self._refresh_trials()
 
     def _refresh_trials(self) -> None:
@@ -182,16 +219,41 @@ class Fleet:
         else:
             loaded = self._open(row.model, version, revision=number)
         self._serving[row.model] = loaded
+        self._used_at.setdefault(row.model, time.monotonic())
+        self._make_room()
         _log.info("version_serving", model=row.model, version=version, revision=loaded.revision)
         if current is not None:
             self._instruments.serving.labels(row.model, current.version).set(0)
+            self._instruments.memory.labels(row.model, current.version).set(0)
             self._instruments.swaps.labels(row.model).inc()
         self._instruments.serving.labels(row.model, version).set(1)
 
     def _open(self, model: str, version: str, *, revision: int, role: Role = "champion") -> Deployed:
-        opened = _read(self._db, model, version)
+        before = resident_bytes()
+        opened = read_version(self._db, model, version)
         engine = open_engine(opened, threads=self._threads, device=self._device)
-        return Deployed(model, version, revision, opened.manifest, engine, role)
+        manifest, least = opened.manifest, len(opened.model_bytes)
+        del opened  # the session has its own copy of the bytes
+        memory = max(least, resident_bytes() - before)
+        self._instruments.memory.labels(model, version).set(memory)
+        self._instruments.provider.labels(model, version, engine.provider).set(1)
+        return Deployed(model, version, revision, manifest, engine, role, memory)
+
+    def _make_room(self) -> None:
+        """Unload champions that were not asked for longest; requests on their way keep the engine alive."""
+        if not self._memory_limit:
+            return
+        loaded = {one.model: one for one in self._serving.values() if one.loaded}
+        trials = sum(one.deployed.memory_bytes for one in self._trials.values())
+        taken = {model: one.memory_bytes for model, one in loaded.items()}
+        for model in to_unload(taken, self._used_at, self._memory_limit - trials):
+            one = loaded.pop(model)
+            self._serving[model] = replace(one, engine=Unloaded(one.engine))
+            self._instruments.unloads.labels(model).inc()
+            self._instruments.memory.labels(model, one.version).set(0)
+            _log.info("version_unloaded", model=model, version=one.version, bytes=one.memory_bytes)
+            del one
+            give_back()
 
     def _refuse(self, row: Row[Any], error: Exception) -> None:
         self._refused[row.model] = Refusal(row.champion, row.revision, str(error), time.monotonic())
@@ -206,24 +268,3 @@ class Fleet:
                 _log.warning("deployments_not_read", error=type(error).__name__)
             except Exception:  # the loop must outlive what nobody foresaw; what serves keeps serving
                 _log.exception("deployments_failed")
-
-
-def _deployments(db: Database) -> list[Row[Any]]:
-    columns = (
-        deployments.c.model,
-        deployments.c.champion,
-        deployments.c.previous,
-        deployments.c.revision,
-    )
-    with db.connect() as connection:
-        return list(connection.execute(select(*columns)))
-
-
-def _read(db: Database, model: str, version: str) -> Version:
-    query = select(versions.c.path, versions.c.manifest_sha256)
-    with db.connect() as connection:
-        row = connection.execute(query.where(versions.c.model == model, versions.c.version == version)).one()
-    opened = open_version(Path(row.path))
-    if opened.manifest_sha256 != row.manifest_sha256:
-        raise VersionRefusedError(opened.path, "its manifest is not the one that was registered")
-    return opened

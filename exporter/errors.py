@@ -115,11 +115,11 @@ class DeadlineError(ExporterError):
         super().__init__(f"The request waited longer than {deadline_s:g} s.")
 
 
-class ClientGoneError(ExporterError):
-    """Nobody reads the answer."""
+class ClientDeadlineError(ExporterError):
+    """The client's own deadline, not ours: nothing has failed."""
 
-    def __init__(self) -> None:
-        super().__init__("The client has gone.")
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"The request was not answered within the {timeout_s:g} s that it asked for.")
 
 
 class StoppingError(ExporterError):

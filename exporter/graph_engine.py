@@ -7,7 +7,10 @@ so neither padding nor batch mates can change an answer, not even in its last bi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, permutations
 from typing import Any
 
@@ -24,6 +27,7 @@ LENGTH_STEP = 8
 # Equal in length for any tokenizer, so that they share a micro-batch; different in content.
 PROBES = [" ".join(words) for words in permutations(("where", "is", "my", "card", "now"))][::8]
 SCORE_DIGITS = 7
+CPU = "CPUExecutionProvider"
 INPUTS, OUTPUTS = {"input_ids", "attention_mask"}, {"logits", "embedding"}
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -41,7 +45,14 @@ class GraphEngine:
         self._task = load(manifest.task)
         self._max_tokens = manifest.max_tokens
         self._tokenizer = _tokenizer(version)
-        self._session = _session(version, provider, threads)
+        # On a processor one micro-batch a thread costs less than many threads a micro-batch: nobody waits for
+        # anybody within it, and answers are put together while the next ones run.
+        pooled = provider == CPU and threads > 1
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="session") if pooled else None
+        self._ahead = threads + 1  # micro-batches begun: no more, so that a small request may come between
+        self._session = _session(version, provider, 1 if pooled else threads)
+        self.provider: str = self._session.get_providers()[0]
+        self.tokenise_s = 0.0
         self._nearest = np.ascontiguousarray(version.nearest, dtype=np.float32)
         self._least_rows = 1
 
@@ -52,28 +63,55 @@ class GraphEngine:
         return [answers[position] for position in range(len(texts))]
 
     def stream(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Answer]]]:
+        began = time.monotonic()
         encodings = self._tokenizer.encode_batch(list(texts))
+        tokenise_s = time.monotonic() - began
         lengths = [_padded(len(encoding), self._max_tokens) for encoding in encodings]
-        for length, positions in micro_batches(lengths):
-            yield positions, self._answers([encodings[position] for position in positions], length)
+        parts = list(micro_batches(lengths))
+        runs = self._runs(
+            ([encodings[position] for position in positions], length) for length, positions in parts
+        )
+        for (_, positions), (logits, embedding) in zip(parts, runs, strict=True):
+            answers = self._answers([encodings[position] for position in positions], logits, embedding)
+            self.tokenise_s, tokenise_s = tokenise_s, 0.0
+            yield positions, answers
 
     def pair_single_rows(self) -> None:
         """Never run one row alone: some graphs round a batch of one differently (ReduceSum does)."""
         self._least_rows = 2
 
     def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
         self._session = None
 
-    def _answers(self, encodings: Sequence[Encoding], length: int) -> list[Answer]:
+    def _runs(self, batches: Iterable[tuple[Sequence[Encoding], int]]) -> Iterator[Any]:
+        """Logits and embeddings of each micro-batch, in order; several run at a time."""
+        if self._pool is None:
+            yield from (self._run(*batch) for batch in batches)
+            return
+        running: deque[Future[Any]] = deque()
+        try:
+            for batch in batches:
+                running.append(self._pool.submit(self._run, *batch))
+                if len(running) > self._ahead:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for one in running:
+                one.cancel()
+
+    def _run(self, encodings: Sequence[Encoding], length: int) -> Any:
         ids = np.zeros((max(len(encodings), self._least_rows), length), dtype=np.int64)
         mask = np.zeros_like(ids)
         for row, encoding in enumerate(encodings):
             ids[row, : len(encoding)] = encoding.ids
             mask[row, : len(encoding)] = 1
         ids[len(encodings) :], mask[len(encodings) :] = ids[0], mask[0]
-        logits, embedding = self._session.run(
-            ("logits", "embedding"), {"input_ids": ids, "attention_mask": mask}
-        )
+        return self._session.run(("logits", "embedding"), {"input_ids": ids, "attention_mask": mask})
+
+    def _answers(self, encodings: Sequence[Encoding], logits: Array, embedding: Array) -> list[Answer]:
         scores = np.round(self._task.decode(logits, self._temperature).astype(np.float64), SCORE_DIGITS)
         return [
             self._answer(scores[row], logits[row], embedding[row], encoding)

@@ -26,11 +26,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 Kind = Literal["counter", "gauge", "histogram"]
-Part = Literal["queue", "engine", "ledger"]
-PARTS: tuple[Part, ...] = ("queue", "engine", "ledger")
+Part = Literal["queue", "tokenise", "run", "ledger"]
+PARTS: tuple[Part, ...] = ("queue", "tokenise", "run", "ledger")
+DAMAGES = ("torn", "damaged")
 LABEL_STATUSES = ("stored", "new_label", "duplicate", "error")
+PART_SECONDS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
+TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 MODELS = 200  # models with series of their own
 VERSIONS = 3  # versions of a model with series: the one that serves, the one before, the one that comes
 OTHER = "other"
@@ -103,11 +106,13 @@ class Instruments:
         for status in LABEL_STATUSES:
             self.labels.labels(status)
         self.queue = self._gauge("queue_texts", "Texts waiting for an engine.", [])
-        self.part_seconds = self._histogram(
-            "part_seconds", "Of a micro-batch: longest wait, run, ledger write.", ["part"], SECONDS
+        part_seconds = self._histogram(
+            "part_seconds",
+            "Of a micro-batch: longest wait, tokens, run, ledger.",
+            ["part"],
+            PART_SECONDS,
         )
-        for part in PARTS:
-            self.part_seconds.labels(part)
+        self.part_observers = tuple(part_seconds.labels(part).observe for part in PARTS)
 
     def _models(self) -> None:
         model, version = ["model"], ["model", "version"]
@@ -119,6 +124,16 @@ class Instruments:
         self.refused = bounded(self._counter("versions_refused", "Versions that could not be loaded.", model))
         self.run_seconds = bounded(self._histogram("engine_run_seconds", "One micro-batch.", model, SECONDS))
         self.batch_texts = self._histogram("engine_batch_texts", "Texts per micro-batch.", [], TEXTS)
+        self.batch_tokens = self._histogram("engine_batch_tokens", "Tokens per micro-batch.", [], TOKENS)
+        self.memory = bounded(
+            self._gauge("version_memory_bytes", "What a loaded version takes, 0 once unloaded.", version)
+        )
+        self.unloads = bounded(
+            self._counter("version_unloads", "Times that a version made room under memory_limit_mb.", model)
+        )
+        self.provider = bounded(
+            self._gauge("version_provider", "1: what runs the version.", [*version, "provider"])
+        )
         self.serving = bounded(
             self._gauge("version_serving", "1 for the version that serves.", version), self._begin
         )
@@ -126,6 +141,17 @@ class Instruments:
     def _ledger(self) -> None:
         self.loaded = self._counter("ledger_rows_loaded", "Ledger rows brought to the database.", [])
         self.ledger_errors = self._counter("ledger_write_errors", "Micro-batches the ledger refused.", [])
+        self.unrecorded = self._counter(
+            "predictions_unrecorded", 'Answered without a record, under on_full = "answer".', []
+        )
+        self.damages = self._counter(
+            "ledger_damages", "Torn tails cut off, damaged bytes set aside.", ["kind"]
+        )
+        for kind in DAMAGES:
+            self.damages.labels(kind)
+        self.redaction_timeouts = self._counter(
+            "redaction_timeouts", "Texts not kept because a pattern of [exporter.redact] took too long.", []
+        )
         self.shadows_dropped = self._counter("shadow_texts_dropped", "Texts that no shadow answered.", [])
         self._lag_seconds = self._gauge(
             "ledger_lag_seconds", "Since the whole ledger was in the database; 0 while it is.", []
@@ -149,7 +175,8 @@ class Instruments:
 
     def _begin(self, model: str, version: str) -> None:
         self.predictions.labels(model, version)
-        for one in (self.swaps, self.refused):
+        self.memory.labels(model, version)
+        for one in (self.swaps, self.refused, self.unloads):
             one.labels(model)
         self.run_seconds.labels(model)
 

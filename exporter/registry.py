@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from exporter.database import NOW, upsert
 from exporter.errors import (
@@ -21,6 +21,8 @@ from exporter.errors import (
 from exporter.registration import checked_name, register, replay
 from exporter.tables import VersionState, deployment_events, deployments, versions
 from exporter.trials import end_trial
+from trainer.artifact import Version, open_version
+from trainer.errors import VersionRefusedError
 
 __all__ = [
     "VersionRow",
@@ -29,6 +31,8 @@ __all__ = [
     "list_versions",
     "models",
     "promote",
+    "read_deployments",
+    "read_version",
     "register",
     "reject",
     "replay",
@@ -137,6 +141,24 @@ def version_path(db: Engine, model: str, version: str) -> Path:
     if version not in rows:
         raise UnknownVersionError(model, version)
     return Path(rows[version])
+
+
+def read_deployments(db: Engine) -> list[Row[Any]]:
+    """Model, champion, previous and revision of every deployed model."""
+    columns = (deployments.c.model, deployments.c.champion, deployments.c.previous, deployments.c.revision)
+    with db.connect() as connection:
+        return list(connection.execute(select(*columns)))
+
+
+def read_version(db: Engine, model: str, version: str) -> Version:
+    """The sealed version, in memory. Raises VersionRefusedError where it is not what was registered."""
+    query = select(versions.c.path, versions.c.manifest_sha256)
+    with db.connect() as connection:
+        row = connection.execute(query.where(versions.c.model == model, versions.c.version == version)).one()
+    opened = open_version(Path(row.path))
+    if opened.manifest_sha256 != row.manifest_sha256:
+        raise VersionRefusedError(opened.path, "its manifest is not the one that was registered")
+    return opened
 
 
 def _version_row(row: dict[str, Any]) -> VersionRow:

@@ -15,8 +15,9 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -38,8 +39,10 @@ from exporter.outcomes import Outcomes
 from exporter.service import Service
 from exporter.settings import ExporterSettings
 from exporter.tables import metadata
+from exporter.tracing import open_tracing
 
 GRACE_S = 30
+FIRST_INHERITED = 3  # SD_LISTEN_FDS_START
 KEEP_ALIVE_S = 75  # longer than the 60 s after which load balancers give up an idle connection
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
@@ -51,13 +54,15 @@ def serve(
     ready: Callable[[str], None] | None = None,
     create: bool = False,
     learns: Callable[[str], bool] = lambda _: True,
+    inherited: socket.socket | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests already accepted are answered and recorded.
 
     `ready` is called with the URL. `learns` says which models take in labels that they do not know.
-    `create` makes missing tables instead of asking for a migration.
+    `create` makes missing tables instead of asking for a migration. `inherited` is a socket that listens
+    already and is shared with whoever serves next (see `inherited_socket`): a restart then refuses nobody.
     Raises DeviceError, DatabaseUnreachableError, DatabaseNotReadyError, OpenBindError, TlsError,
-    AddressError.
+    AddressError, RedactPatternError, TracingMissingError.
     """
     log_to_stderr()
     why = device_problem(settings.device)
@@ -70,15 +75,19 @@ def serve(
     refuse_open_bind(db, settings.host, time.time())
     check_tls(settings.tls_cert, settings.tls_key)
     instruments = Instruments()
+    tracing = open_tracing(settings.otlp_endpoint, settings.trace_share) if settings.otlp_endpoint else None
     with ExitStack() as stack:
         stack.callback(db.dispose)
-        listening = stack.enter_context(_listening(settings.host, settings.port))
+        if tracing is not None:
+            stack.callback(tracing.close)
+        listening = inherited or stack.enter_context(_listening(settings.host, settings.port))
         ledger_folder = home / "ledger"
         ledger = Ledger(
             ledger_folder,
             exporter_id(),
             durability=settings.durability,
             segment_bytes=settings.segment_bytes,
+            budget_bytes=settings.ledger_budget_mb * 1_000_000,
         )
         outcomes = Outcomes()
         loader = Loader(
@@ -86,13 +95,19 @@ def serve(
             ledger_folder,
             interval_s=settings.load_interval_s,
             loaded=instruments.loaded.inc,
+            damaged=lambda kind: instruments.damages.labels(kind).inc(),
             outcomes=outcomes,
         )
         instruments.watch(home, loader.lag)
         fleet = Fleet(
-            db, instruments, threads=settings.threads, poll_s=settings.poll_s, device=settings.device
+            db,
+            instruments,
+            threads=settings.threads,
+            poll_s=settings.poll_s,
+            device=settings.device,
+            memory_limit=settings.memory_limit_mb * 1_000_000,
         )
-        service = Service(fleet, ledger, settings, instruments, outcomes=outcomes)
+        service = Service(fleet, ledger, settings, instruments, outcomes=outcomes, tracing=tracing)
         access = Access(db, local=is_loopback(settings.host))
         # Ends in the reverse order: answer the queue, close the ledger, load its last rows.
         for start, stop in (
@@ -106,7 +121,9 @@ def serve(
                 start()
             stack.callback(stop)
         record = _recorder(db, loader, learns)
-        _run(application(service, record, settings, instruments, access), settings, listening, ready)
+        app = application(service, record, settings, instruments, access)
+        drain = Drain(service.drain, settings.drain_s, shared=inherited is not None)
+        run(app, settings, listening, ready, drain)
 
 
 def exporter_id() -> str:
@@ -119,11 +136,20 @@ def exporter_id() -> str:
     return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
+def inherited_socket(environment: Mapping[str, str]) -> socket.socket | None:
+    """The listening socket that systemd, or whoever speaks its protocol, holds for us (sd_listen_fds(3)).
+
+    It outlives this process: connections that come during a restart wait in it.
+    """
+    if environment.get("LISTEN_PID") != str(os.getpid()) or environment.get("LISTEN_FDS") != "1":
+        return None
+    return socket.socket(fileno=FIRST_INHERITED)
+
+
 def log_to_stderr() -> None:
     """structlog as JSON lines on stderr; the standard library's records too."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -178,11 +204,21 @@ def check_tls(cert: Path | None, key: Path | None) -> None:
         raise TlsError(f"{cert} and {key} cannot be used ({error.strerror or error})") from error
 
 
-def _run(
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a server ends: first be not ready for `seconds` and let clients close; then close."""
+
+    begin: Callable[[], None]
+    seconds: float
+    shared: bool  # another server accepts from the same socket
+
+
+def run(
     app: object,
     settings: ExporterSettings,
     listening: socket.socket,
     ready: Callable[[str], None] | None,
+    drain: Drain,
 ) -> None:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
@@ -199,7 +235,7 @@ def _run(
         backlog=2048,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-    server = _Server(config, ready)
+    server = _Server(config, ready, drain)
     # uvicorn raises the signal again once it has ended; what follows here must still run.
     if threading.current_thread() is threading.main_thread():
         for number in _STOP:
@@ -209,9 +245,9 @@ def _run(
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None] | None, drain: Drain) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._drain = ready, drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -219,3 +255,21 @@ class _Server(uvicorn.Server):
             host, port = sockets[0].getsockname()[:2]
             scheme = "https" if self.config.is_ssl else "http"
             self._ready(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer on, asking clients to close; a connection closed under a request would be a failed one."""
+        self._drain.begin()
+        self.server_state.default_headers = [
+            *self.server_state.default_headers,
+            (b"connection", b"close"),
+        ]
+        if self._drain.shared:
+            for server in self.servers:
+                server.close()
+        end = time.monotonic() + self._drain.seconds
+        while time.monotonic() < end and not self.force_exit and self._expects_more():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def _expects_more(self) -> bool:
+        return not self._drain.shared or bool(self.server_state.connections)

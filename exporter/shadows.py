@@ -16,7 +16,7 @@ from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.prediction import Prediction
 from exporter.recording import Input, recorded
-from exporter.settings import TextPolicy
+from exporter.redact import Keep
 from exporter.trials import shadow_id
 
 LIMIT = 4096  # texts waiting; beyond it the oldest are dropped and counted, a shadow is a sample
@@ -42,11 +42,11 @@ class Shadows:
         ledger: Ledger,
         instruments: Instruments,
         *,
-        policy: TextPolicy,
+        keep: Keep,
         failed: Callable[[Deployed], None],
     ) -> None:
         self._failed = failed  # hears of a challenger whose engine raised
-        self._ledger, self._instruments, self._policy = ledger, instruments, policy
+        self._ledger, self._instruments, self._keep = ledger, instruments, keep
         self._queue: deque[Shade] = deque()
 
     def __len__(self) -> int:
@@ -68,6 +68,7 @@ class Shadows:
             try:
                 self._record(shades)
             except LedgerWriteError as error:
+                self._instruments.shadows_dropped.inc(len(shades))
                 _log.error("shadow_not_written", error=str(error))
             except Exception as error:  # a challenger must not take the champion's thread down
                 deployed = shades[0].deployed
@@ -89,7 +90,7 @@ class Shadows:
                     at=shades[position].answered.at,
                     queue_ms=(started - shades[position].queued_at) * 1e3,
                     run_ms=run_ms,
-                    policy=self._policy,
+                    keep=self._keep,
                 )
                 for position, answer in zip(positions, answers, strict=True)
             ]

@@ -40,6 +40,8 @@ class Engine(Protocol):
 
     name: str
     labels: list[str]
+    provider: str  # what really runs it, as its library says
+    tokenise_s: float  # of the time until the newest micro-batch of `stream`, what went into tokens
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
         """Answers in the order of `texts`."""

@@ -80,14 +80,15 @@ class Application:
         route = _route(methods, scope["method"])
         request_id = _request_id(call)
         try:
-            answer = await self._answer(call, route, methods, request_id)
+            call.id = request_id.decode()
+            answer = await self._answer(call, route, methods)
             await _send(send, answer, request_id)
             status = answer.status
         except asyncio.CancelledError:  # the client went away: nobody is there to be answered
             status = GONE
         self._count("other" if route is None else route.path, status, started)
 
-    async def _answer(self, call: Call, route: Route | None, methods: Methods, request_id: bytes) -> Answer:
+    async def _answer(self, call: Call, route: Route | None, methods: Methods) -> Answer:
         if route is None:
             return _not_routed(call, methods)
         left: Headers = ()
@@ -96,7 +97,7 @@ class Application:
                 left = self._admit(call, route)
             answer = await route.handle(call)
         except Exception as error:  # one bad request must not end the server; refusal logs what is unforeseen
-            answer = refusal(error, route.errors, request_id.decode())
+            answer = refusal(error, route.errors, call.id)
             if isinstance(error, RateLimitError):
                 left = error.headers
         answer.headers += left

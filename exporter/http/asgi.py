@@ -84,6 +84,7 @@ class Call:
     bodies: Bodies
     path: Mapping[str, str] = field(default_factory=dict)
     caller: Caller = LOCAL
+    id: str = ""  # x-request-id
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)

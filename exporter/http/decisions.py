@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from exporter.errors import RequestError
 from exporter.http.asgi import Answer, Call, Route, json_answer
 from exporter.http.openai import last_user_message, user_metadata
+from exporter.http.terms import terms
 from exporter.recording import Input
 from exporter.requests import (
     MAX_LABEL_CHARACTERS,
@@ -45,9 +46,9 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
     async def decide(call: Call) -> Answer:
         request = json_object(parse_json(await call.body()), None)
         model = text_of(request.get("model"), "model", MAX_MODEL_CHARACTERS)
-        labels = service.fleet.deployed(model).engine.labels
+        labels = service.fleet.deployed(model).manifest.labels
         questions = parse_questions(request.get("questions"), labels)
-        served = await service.predict(model, [_text(request, settings)])
+        served = await service.predict(model, [_text(request, settings)], terms(call))
         id_ = served.predictions[0].id.encode()  # the protocol has no place for it
         return json_answer(decided(served, questions), headers=((b"x-prediction-id", id_),))
 

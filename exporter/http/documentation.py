@@ -40,8 +40,8 @@ _OPERATIONS = {
     "POST /v1/predict": _Described("Classify texts", "Predictions", "PredictRequest"),
     "POST /v1/labels": _Described(
         "Send the truth of earlier predictions", "LabelOutcomes", "LabelsRequest",
-        text="Rows that cannot be stored are listed in `errors`; the others are stored, and those whose label is "
-        "new to the model are in `new_labels`, too.",
+        text="Rows that cannot be stored are listed in `errors`; the others are stored. "
+        "Those whose label is new to the model are in `new_labels`, too.",
     ),
     "GET /v1/models": _Described("List the models that serve", "Models"),
     "GET /v1/models/{model}": _Described("One model", "Model"),

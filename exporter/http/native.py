@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from exporter.http.asgi import Answer, Call, Route, json_answer
+from exporter.http.terms import terms
 from exporter.instruments import Instruments
 from exporter.labels import LabelOutcome
 from exporter.requests import parse_labels, parse_predict
@@ -22,7 +23,7 @@ def routes(
 ) -> list[Route]:
     async def predict(call: Call) -> Answer:
         model, inputs = parse_predict(await call.body(), settings)
-        return json_answer(_served(await service.predict(model, inputs)))
+        return json_answer(_served(await service.predict(model, inputs, terms(call))))
 
     async def labels(call: Call) -> Answer:
         rows = parse_labels(await call.body())

@@ -15,6 +15,7 @@ from exporter.deployed import Deployed
 from exporter.errors import RequestError, UnknownModelError
 from exporter.http.asgi import Answer, Call, Route, json_answer, to_json
 from exporter.http.tensors import Tensor, split_body, texts_of_tensor
+from exporter.http.terms import terms
 from exporter.keys import AccessRole
 from exporter.recording import Input
 from exporter.requests import (
@@ -58,7 +59,7 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
         head, binary = split_body(body, call.headers.get(_LENGTH))
         request = json_object(parse_json(head), None)
         inputs, outputs = _inputs(request, binary, settings), _outputs(request)
-        served = await service.predict(found.model, inputs)
+        served = await service.predict(found.model, inputs, terms(call))
         return _inferred(served, outputs, request.get("id"))
 
     every: tuple[AccessRole, ...] = ("ingest", "read")

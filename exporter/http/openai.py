@@ -16,6 +16,7 @@ import numpy as np
 from exporter.deployed import Deployed
 from exporter.errors import RequestError
 from exporter.http.asgi import Answer, Call, Route, json_answer, to_json
+from exporter.http.terms import terms
 from exporter.prediction import Metadata, Prediction
 from exporter.recording import Input
 from exporter.requests import (
@@ -49,14 +50,14 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
         request = json_object(parse_json(await call.body()), None)
         name, inputs = _texts_to_embed(request, settings)
         form = one_of(request.get("encoding_format", "float"), "encoding_format", ("float", "base64"))
-        served = await service.predict(name, inputs)
+        served = await service.predict(name, inputs, terms(call))
         return json_answer(_embedded(served, form))
 
     async def chat(call: Call) -> Answer:
         request = json_object(parse_json(await call.body()), None)
         name, given = _conversation(request, settings)
         alternatives = _alternatives(request)
-        served = await service.predict(name, [given])
+        served = await service.predict(name, [given], terms(call))
         content = _completion(served, alternatives, int(time.time()))
         if request.get("stream") is True:
             options = request.get("stream_options")
@@ -119,6 +120,8 @@ def _model(service: Service, deployed: Deployed) -> dict[str, Any]:
         "task": deployed.manifest.task,
         "labels": deployed.manifest.labels,
         "engine": deployed.engine.name,
+        "loaded": deployed.loaded,
+        "memory_bytes": deployed.memory_bytes,
         "refused": None if refused is None else refused.version,
     }
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from exporter.errors import (
     AccessUnavailableError,
     BusyError,
+    ClientDeadlineError,
     DeadlineError,
     EngineFailedError,
     ExporterError,
@@ -37,6 +38,7 @@ _ANSWERS: dict[type[Exception], tuple[int, str, str | None]] = {
     RateLimitError: (429, "rate_limit_exceeded", None),
     BusyError: (503, "busy", None),
     AccessUnavailableError: (503, "keys_unavailable", None),
+    ClientDeadlineError: (503, "deadline_exceeded", None),
     DeadlineError: (503, "deadline_exceeded", None),
     StoppingError: (503, "stopping", None),
     LedgerWriteError: (503, "ledger_unavailable", None),

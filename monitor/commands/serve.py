@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from exporter.access import is_loopback, refuse_open_bind
-from exporter.server import log_to_stderr
+from exporter.server import inherited_socket, log_to_stderr
 from exporter.server import serve as serve_exporter
 from monitor.commands import Context, Outcome, errors, exit_on_sigterm
 from monitor.settings import MonitorSettings
@@ -34,7 +35,13 @@ def serve(context: Context, **flags: Any) -> Outcome:
     def ready(url: str) -> None:
         errors.print(f"exporter on {url}  (POST /v1/predict, {url}/docs)", highlight=False)
 
-    serve_exporter(settings, context.home, learns=context.settings.learns, ready=ready)
+    serve_exporter(
+        settings,
+        context.home,
+        learns=context.settings.learns,
+        inherited=inherited_socket(os.environ),
+        ready=ready,
+    )
     return Outcome(data={"stopped": True})
 
 

@@ -32,7 +32,7 @@ from exporter.keys import create_key
 from exporter.ledger import Ledger
 from exporter.prediction import Prediction
 from exporter.recording import Input, prediction_id
-from exporter.server import _run
+from exporter.server import Drain, run
 from exporter.service import Served, Service
 from exporter.settings import ExporterSettings
 from exporter.tables import metadata
@@ -87,7 +87,7 @@ class ReadyService:
     def __init__(self) -> None:
         self._row: Prediction = prediction(0, scores=(0.9, 0.05, 0.05), score=0.9)
 
-    async def predict(self, model: str, inputs: Sequence[Input], **_: Any) -> Served:
+    async def predict(self, model: str, inputs: Sequence[Input], *_: Any) -> Served:
         rows = [self._copy() for _ in inputs]
         return Served(model, "v1", LABELS, rows)
 
@@ -110,7 +110,8 @@ def serve(mode: str, folder: Path) -> None:
     access.start()
     app = application(service, lambda rows: [], settings, instruments, access)
     listening = socket.create_server(("127.0.0.1", 0))
-    _run(app, settings, listening, lambda url: print(url, flush=True))
+    drain = Drain(lambda: None, seconds=0, shared=False)
+    run(app, settings, listening, lambda url: print(url, flush=True), drain)
 
 
 @contextmanager

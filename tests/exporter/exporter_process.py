@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ _CONTEXT.set_forkserver_preload(["tests.exporter.exporter_process", "exporter.en
 
 
 @contextmanager
-def exporter_process(home: Path, **settings: object) -> Iterator[tuple[ForkServerProcess, str]]:
+def exporter_process(
+    home: Path, *, inherited: socket.socket | None = None, **settings: object
+) -> Iterator[tuple[ForkServerProcess, str]]:
     """(process, URL); killed at the end if it still runs. Its log is appended to home/exporter.log."""
     ready = home / f"ready-{time.monotonic_ns()}"
     given = ExporterSettings.model_validate({"port": 0, "threads": 1} | settings)
-    process = _CONTEXT.Process(target=_serve, args=(given, home, ready))
+    process = _CONTEXT.Process(target=_serve, args=(given, home, ready, inherited))
     process.start()
     try:
         yield process, _url(process, ready, home / "exporter.log")
@@ -36,11 +39,11 @@ def exporter_process(home: Path, **settings: object) -> Iterator[tuple[ForkServe
         process.close()
 
 
-def _serve(settings: ExporterSettings, home: Path, ready: Path) -> None:
+def _serve(settings: ExporterSettings, home: Path, ready: Path, inherited: socket.socket | None) -> None:
     log = os.open(home / "exporter.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    serve(settings, home, ready=lambda url: _announce(ready, url))
+    serve(settings, home, ready=lambda url: _announce(ready, url), inherited=inherited)
 
 
 def _announce(path: Path, url: str) -> None:

@@ -25,34 +25,44 @@ class Load:
 async def clients(
     url: str, number: int, text: Callable[[], str], load: Load, *, stop: asyncio.Event, model: str = "router"
 ) -> None:
-    """`number` clients, one request at a time each, until `stop` or until the server is gone."""
+    """`number` clients, one request at a time each, until `stop` or until the server is gone.
+
+    A client whose server answers `connection: close` opens another connection; it repeats no request.
+    """
     await asyncio.gather(*(_client(url, text, load, stop, model) for _ in range(number)))
 
 
 async def post(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, content: object
 ) -> tuple[int, bytes]:
+    """Status and body; `writer` is closed where the server asks for it."""
     body = json.dumps(content).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
     length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
-    return int(lines[0].split()[1]), await reader.readexactly(length)
+    content = await reader.readexactly(length)
+    if b"connection: close" in lines:
+        writer.close()
+    return int(lines[0].split()[1]), content
 
 
 async def _client(url: str, text: Callable[[], str], load: Load, stop: asyncio.Event, model: str) -> None:
     address = urlsplit(url)
-    try:
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    except OSError:
-        return
-    try:
-        while not stop.is_set():
-            await _request(reader, writer, text(), load, model)
-    except (OSError, asyncio.IncompleteReadError):
-        load.cut += 1
-    finally:
-        writer.close()
+    while not stop.is_set():
+        try:
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        except OSError:
+            return
+        try:
+            while not (stop.is_set() or writer.is_closing()):
+                await _request(reader, writer, text(), load, model)
+        except (OSError, asyncio.IncompleteReadError):
+            load.cut += 1
+            return
+        finally:
+            writer.close()
 
 
 async def _request(

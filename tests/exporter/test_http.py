@@ -17,7 +17,7 @@ from tests.exporter.conftest import deploy
 from tests.exporter.exporter_process import exporter_process
 from tests.exporter.versions import build_version
 
-LIMITS = {"queue_limit": 3, "max_texts": 4, "max_characters": 50, "max_body_bytes": 5000}
+LIMITS: dict[str, Any] = {"queue_limit": 3, "max_texts": 4, "max_characters": 50, "max_body_bytes": 5000}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,20 @@ def test_a_prediction_has_an_id_a_label_and_all_scores(client: httpx.Client) -> 
     assert first["id"] != second["id"]
     assert set(first["scores"]) == {"yes", "no", "maybe"}
     assert first["score"] == first["scores"][first["label"]] == max(first["scores"].values())
+
+
+def test_a_client_may_say_how_long_it_waits(client: httpx.Client) -> None:
+    body = {"model": "router", "inputs": ["where is my card"]}
+    for given, status in (("60000", 200), ("0", 400), ("soon", 400), ("1.5", 400), ("-1", 400)):
+        answer = client.post("/v1/predict", json=body, headers={"x-timeout-ms": given})
+        assert answer.status_code == status, given
+    assert answer.json()["error"]["param"] == "x-timeout-ms"
+
+
+def test_models_tell_what_they_take(client: httpx.Client) -> None:
+    (model,) = client.get("/v1/models").json()["data"]
+    assert model["loaded"]
+    assert model["memory_bytes"] > 0
 
 
 def test_a_prediction_is_stored_with_its_metadata_and_without_personal_numbers(

@@ -113,6 +113,7 @@ def test_the_description_is_what_is_told() -> None:
     instruments.serving.labels("router", "v1").set(1)
     instruments.requests.labels("other", "200").inc()
     instruments.request_seconds.labels("other").observe(0.1)
+    instruments.provider.labels("router", "v1", "CPUExecutionProvider").set(1)
     told = {family.name: family for family in text_string_to_metric_families(instruments.text().decode())}
     for one in instruments.described:
         family = told[one.name.removesuffix("_total")]
@@ -122,7 +123,7 @@ def test_the_description_is_what_is_told() -> None:
 
 
 def test_no_label_can_hold_what_a_client_sent() -> None:
-    allowed = {"route", "status", "model", "version", "part", "metric"}
+    allowed = {"route", "status", "model", "version", "part", "metric", "provider", "kind"}
     assert {label for one in Instruments().described for label in one.labels} <= allowed
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, func, select
 
@@ -18,11 +19,12 @@ from exporter.database import open_database, sqlite_url
 from exporter.loader import load_once
 from exporter.registry import promote, register
 from exporter.tables import predictions, rollups
+from tests.exporter.conftest import deploy
 from tests.exporter.exporter_process import exporter_process
 from tests.exporter.load_client import Load, clients
 from tests.exporter.versions import build_version
 
-KILLS = 20
+KILLS = 25  # on each database
 
 
 def numbered() -> Callable[[], str]:
@@ -61,23 +63,21 @@ def assert_recorded_once(db: Engine, load: Load) -> None:
     assert len(set(texts.values())) == len(rows)  # every text was sent once: none was recorded twice
 
 
-def test_answered_predictions_survive_kill_9_exactly_once(home: Path) -> None:
+def test_answered_predictions_survive_kill_9_exactly_once(tmp_path: Path, db: Engine) -> None:
     load, text, moments = Load(), numbered(), random.Random(7)
+    deploy(db, tmp_path, build_version(tmp_path / "built"))
+    given: dict[str, Any] = {"segment_bytes": 65536, "load_interval_s": 0.05, "store_text": "full"}
+    url = db.url.render_as_string(hide_password=False)
     for _ in range(KILLS):
-        with exporter_process(home, segment_bytes=65536, load_interval_s=0.05, store_text="full") as (
-            process,
-            url,
-        ):
-            seconds = moments.uniform(0.1, 0.5)
-            asyncio.run(load_until(url, load, text, seconds, send(process, signal.SIGKILL)))
+        with exporter_process(tmp_path, database_url=url, **given) as (process, address):
+            seconds = moments.uniform(0.02, 0.3)
+            asyncio.run(load_until(address, load, text, seconds, send(process, signal.SIGKILL)))
             process.join()
-    db = open_database(sqlite_url(home))
-    load_once(db, home / "ledger")
+    load_once(db, tmp_path / "ledger")
     assert load.failed == []
     assert len(load.answered) > 10 * KILLS
     assert_recorded_once(db, load)
-    assert list((home / "ledger").iterdir()) == []
-    db.dispose()
+    assert list((tmp_path / "ledger").iterdir()) == []
 
 
 def test_sigterm_answers_what_was_accepted_and_leaves_nothing_in_the_ledger(home: Path) -> None:

@@ -27,17 +27,21 @@ from exporter.prediction import Prediction
 from exporter.recording import Input
 from exporter.service import Service
 from exporter.settings import ExporterSettings
+from exporter.waiting import SMALL, Terms
+from tests.exporter.test_trials import until
 
 
 class GatedEngine:
     """Runs when it is let, fails on "bad"."""
 
-    name = "gated"
+    name, provider = "gated", "none"
+    tokenise_s = 0.0
 
     def __init__(self) -> None:
         self.labels = ["yes", "no"]
         self.gate, self.entered = threading.Event(), threading.Event()
         self.batches: list[list[str]] = []
+        self.broken = False
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
         return [answer for _, answers in self.stream(texts) for answer in answers]
@@ -47,7 +51,7 @@ class GatedEngine:
         assert self.gate.wait(20)
         self.batches.append(list(texts))
         for position in reversed(range(len(texts))):
-            if texts[position] == "bad":
+            if texts[position] == "bad" or self.broken:
                 raise ValueError("a secret of the text")
             yield [position], [Answer(0, (0.75, 0.25), b"", 0.5, 3, False)]
 
@@ -93,8 +97,12 @@ def inputs(*texts: str) -> list[Input]:
 
 
 def recorded(home: Path) -> list[str]:
+    return [row.id for row in written(home)]
+
+
+def written(home: Path) -> list[Prediction]:
     return [
-        row.id
+        row
         for _, paths in segments(home / "ledger")
         for path in paths
         for row in read_segment(path, 0).predictions
@@ -149,15 +157,104 @@ def test_what_waited_too_long_is_told_so(home: Path, sqlite_db: Engine) -> None:
     async def scene(service: Service, engine: GatedEngine) -> list[object]:
         first = asyncio.create_task(service.predict("router", inputs("a")))
         await asyncio.to_thread(engine.entered.wait, 20)
-        late = asyncio.create_task(service.predict("router", inputs("b")))
-        await asyncio.sleep(0.1)
+        late = await gathered(service.predict("router", inputs("b"), Terms(timeout_s=0.05)))
         engine.gate.set()
-        return await gathered(first, late)
+        return [*late, await first]
 
-    with running(home, sqlite_db, deadline_s=0.05) as (service, engine):
-        first, late = asyncio.run(scene(service, engine))
-        assert not isinstance(first, BaseException)
+    with running(home, sqlite_db) as (service, engine):
+        late, first = asyncio.run(scene(service, engine))
         assert isinstance(late, DeadlineError)
+        assert not isinstance(first, BaseException)
+    assert engine.batches == [["a"]]
+
+
+def test_a_client_may_ask_for_less_time_than_the_deadline_not_for_more(home: Path, sqlite_db: Engine) -> None:
+    with running(home, sqlite_db, deadline_s=0.05) as (service, _):
+        (late,) = asyncio.run(gathered(service.predict("router", inputs("a"), Terms(timeout_s=60))))
+    assert isinstance(late, DeadlineError)
+
+
+def test_what_a_gone_client_asked_for_is_not_run(home: Path, sqlite_db: Engine) -> None:
+    """The HTTP layer cancels the request of a connection that was closed."""
+
+    async def scene(service: Service, engine: GatedEngine) -> list[object]:
+        first = asyncio.create_task(service.predict("router", inputs("a")))
+        await asyncio.to_thread(engine.entered.wait, 20)
+        second = asyncio.create_task(service.predict("router", inputs("b")))
+        await asyncio.sleep(0)
+        second.cancel()
+        gone = await gathered(second)
+        engine.gate.set()
+        await first
+        return gone
+
+    with running(home, sqlite_db) as (service, engine):
+        (gone,) = asyncio.run(scene(service, engine))
+    assert isinstance(gone, asyncio.CancelledError)
+    assert engine.batches == [["a"]]
+
+
+def test_what_nobody_waits_for_takes_no_room_in_a_full_queue(home: Path, sqlite_db: Engine) -> None:
+    async def scene(service: Service, engine: GatedEngine) -> None:
+        first = asyncio.create_task(service.predict("router", inputs("a")))
+        await asyncio.to_thread(engine.entered.wait, 20)
+        await gathered(service.predict("router", inputs("b", "c"), Terms(timeout_s=0.01)))
+        waiting = asyncio.create_task(service.predict("router", inputs("d", "e")))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, waiting)
+
+    with running(home, sqlite_db, queue_limit=2) as (service, engine):
+        asyncio.run(scene(service, engine))
+    assert [sorted(batch) for batch in engine.batches] == [["a"], ["d", "e"]]
+
+
+def test_a_small_request_goes_between_the_micro_batches_of_a_large_one(home: Path, sqlite_db: Engine) -> None:
+    bulk = [f"bulk {number}" for number in range(SMALL + 1)]
+
+    async def scene(service: Service, engine: GatedEngine) -> None:
+        large = asyncio.create_task(service.predict("router", inputs(*bulk)))
+        await asyncio.to_thread(engine.entered.wait, 20)
+        small = asyncio.create_task(service.predict("router", inputs("small")))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(large, small)
+
+    with running(home, sqlite_db, store_text="full") as (service, engine):
+        asyncio.run(scene(service, engine))
+        order = [row.text for row in written(home)]
+    assert order.index("small") == 1
+    assert set(order) == {"small", *bulk}
+
+
+def test_a_full_disk_is_answered_without_a_record_where_the_settings_say_so(
+    home: Path, sqlite_db: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(home, sqlite_db, ForgetfulLedger, on_full="answer") as (service, engine):
+        engine.gate.set()
+        for _ in range(3):
+            assert asyncio.run(service.predict("router", inputs("a"))).predictions
+        told = service._answering._instruments
+        assert told.registry.get_sample_value("trueup_predictions_unrecorded_total") == 3
+        assert told.registry.get_sample_value("trueup_ledger_write_errors_total") == 3
+    assert "".join(capsys.readouterr()).count("ledger_not_written") == 1
+
+
+def test_an_engine_that_fails_on_every_text_is_not_ready_until_it_answers_again(
+    home: Path, sqlite_db: Engine
+) -> None:
+    with running(home, sqlite_db) as (service, engine):
+        engine.gate.set()
+        engine.broken = True
+        asyncio.run(gathered(service.predict("router", inputs("a"))))
+        until(lambda: service.problems() == ["the engine of 'router' fails on every text"])
+        engine.broken = False
+        asyncio.run(service.predict("router", inputs("b")))
+        until(lambda: service.problems() == [])
+        asyncio.run(gathered(service.predict("router", inputs("bad"))))
+        assert service.problems() == []
+        service.drain()
+        assert service.problems() == ["stopping"]
 
 
 def test_an_engine_that_fails_fails_its_batch_only(

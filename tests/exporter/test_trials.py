@@ -186,7 +186,8 @@ def test_a_trial_is_visible_and_marks_the_version(db: Engine, tmp_path: Path) ->
 class BrokenEngine:
     """Fails on every text."""
 
-    name = "broken"
+    name, provider = "broken", "none"
+    tokenise_s = 0.0
 
     def __init__(self) -> None:
         self.labels = ["yes", "no", "maybe"]

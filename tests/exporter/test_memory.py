@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from exporter.deployed import Fleet
+from exporter.errors import EngineFailedError
+from exporter.instruments import Instruments
+from exporter.ledger import Ledger
+from exporter.recording import Input
+from exporter.registry import promote, register
+from exporter.service import Service
+from exporter.settings import ExporterSettings
+from tests.exporter.versions import build_version
+
+MODELS = ("a", "b", "c")
+
+
+@pytest.fixture
+def three(sqlite_db: Engine, tmp_path: Path) -> Engine:
+    for name in MODELS:
+        built = build_version(tmp_path / f"built-{name}", model=name)
+        version = register(sqlite_db, tmp_path, built, threads=1, now=1.0)
+        assert promote(sqlite_db, name, version, expected=None, reason="test", actor="test")
+    return sqlite_db
+
+
+@contextmanager
+def running(db: Engine, home: Path, limit: int) -> Iterator[Service]:
+    instruments = Instruments()
+    fleet = Fleet(db, instruments, threads=1, poll_s=60, memory_limit=limit)
+    fleet.refresh()
+    ledger = Ledger(home / "ledger", f"x{limit}", durability="process", segment_bytes=1 << 20)
+    service = Service(fleet, ledger, ExporterSettings(), instruments)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+        ledger.close()
+
+
+def ask(service: Service, model: str) -> str:
+    return asyncio.run(service.predict(model, [Input("where is my card")])).predictions[0].label
+
+
+def loaded(service: Service) -> set[str]:
+    return {one.model for one in service.fleet.serving() if one.loaded}
+
+
+def test_the_longest_unused_version_makes_room_and_comes_back_when_asked(
+    three: Engine, tmp_path: Path
+) -> None:
+    with running(three, tmp_path, 0) as service:
+        before = {model: ask(service, model) for model in MODELS}
+        assert loaded(service) == set(MODELS)
+        most = max(one.memory_bytes for one in service.fleet.serving())
+        assert most > 0
+    with running(three, tmp_path, 1) as service:  # room for the one in use only
+        for model in (*MODELS, *reversed(MODELS)):
+            assert ask(service, model) == before[model]
+            assert loaded(service) == {model}
+        told = service._answering._instruments.registry
+        assert told.get_sample_value("trueup_version_unloads_total", {"model": "a"}) == 2
+        held = [
+            told.get_sample_value("trueup_version_memory_bytes", {"model": model, "version": "v1"})
+            for model in MODELS
+        ]
+        assert held[1:] == [0, 0]
+        assert held[0] is not None
+        assert held[0] > 0
+
+
+def test_an_unloaded_version_whose_files_are_gone_fails_the_request_only(
+    three: Engine, tmp_path: Path
+) -> None:
+    with running(three, tmp_path, 1) as service:
+        ask(service, "a")
+        shutil.rmtree(tmp_path / "versions" / "b")
+        with pytest.raises(EngineFailedError):
+            ask(service, "b")
+        assert ask(service, "a")
