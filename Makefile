@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export DO_NOT_TRACK := 1
 
-.PHONY: setup demo test lint format bench bench-monitor lock clean
+.PHONY: setup demo test lint format bench bench-monitor bench-serving lock clean
 
 setup: $(READY)
 
@@ -37,6 +37,16 @@ bench: $(READY)
 
 bench-monitor: $(READY)
 	$(BIN)/python -m tests.benchmarks monitor
+
+bench-serving: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[bench]'
+	$(BIN)/python -m tests.benchmarks serving
+	$(BIN)/python -m tests.benchmarks ledger_cost
+	$(BIN)/python -m tests.benchmarks endurance restarts --rounds 20
+	$(BIN)/python -m tests.benchmarks endurance swaps --rounds 100
+	$(BIN)/python -m tests.benchmarks endurance kills --database sqlite --rounds 1000
+	$(BIN)/python -m tests.benchmarks endurance kills --database postgresql --rounds 1000
+	$(BIN)/python -m tests.benchmarks endurance million
 
 lock:
 	rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv

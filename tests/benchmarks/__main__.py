@@ -15,7 +15,9 @@ python -m tests.benchmarks.faults --database NAME   kill -9 and SIGSTOP of leade
 python -m tests.benchmarks.notices [--quick]        kill -9 of the monitor while it tells people
 python -m tests.benchmarks.report_cost [--quick]    the Evidently child
 python -m tests.benchmarks.page                     the status page: 50 models, 90 days, in Chromium
-python -m tests.benchmarks.serving VERSION TEXTS    requests per second beside the bare engine
+python -m tests.benchmarks.serving [VERSION TEXTS]  `make bench-serving`: beside the bare graph and peers
+python -m tests.benchmarks.ledger_cost              what recording costs
+python -m tests.benchmarks.endurance PART           kills, restarts, swaps, a million requests
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`
 """
 

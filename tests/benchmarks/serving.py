@@ -1,85 +1,153 @@
-"""Requests per second beside the bare engine: `python -m tests.benchmarks.serving VERSION_DIR TEXTS.jsonl`.
+"""`make bench-serving`: ours beside the bare graph and beside peers, JSON lines.
 
-Wall-clock figures of a shared machine lie; processor milliseconds per request do not.
+python -m tests.benchmarks.serving [VERSION_DIR TEXTS.jsonl] [--rounds N] [--seconds S] [--only NAME …]
+
+Without a version it makes one: a head on the real encoder, taught on 20 Newsgroups. Rounds are interleaved,
+so that a busy machine hurts everybody alike; the client is a process of its own on the same cores. Wall-clock
+figures of a shared machine lie; processor milliseconds per request lie less.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+import argparse
 import json
+import socket
+import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import psutil
 
 from exporter.database import open_database, sqlite_url
 from exporter.engines import open_engine
+from exporter.graph_engine import CPU, GraphEngine, _session
 from exporter.registry import promote, register
 from exporter.tables import metadata
+from tests.benchmarks.client import read_texts
+from tests.benchmarks.serving_model import make
 from tests.exporter.exporter_process import exporter_process
-from tests.exporter.load_client import Load, clients
 from trainer.artifact import open_version
 
-SECONDS = 8.0
-TEXTS = 512
 THREADS = 2
+PEERS = ("fastapi-pipeline", "fastapi-ort", "litserve-ort", "litserve-ort-batch")
+MODEL = "router"
+START_S = 120.0
 
 
-def main(directory: Path, texts: list[str]) -> None:
-    floor = bare_engine(directory, texts)
-    report("bare engine, batches of 64", *floor)
-    report("bare engine, one by one", *bare_engine(directory, texts, take=1))
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        model = deploy(directory, home)
-        with exporter_process(home, threads=THREADS) as (process, url):
-            server = psutil.Process(process.pid)
-            for number in (1, 8, 64):
-                load_for(url, number, texts, model, 1.5)
-                before, start = cpu(server), time.perf_counter()
-                load = load_for(url, number, texts, model, SECONDS)
-                wall, spent = time.perf_counter() - start, cpu(server) - before
-                done = len(load.answered)
-                median = sorted(load.seconds)[done // 2] * 1e3
-                report(f"HTTP, {number} clients", done / wall, spent / done * 1e3, floor[1])
-                print(f"    median {median:.1f} ms, failed {len(load.failed) + load.cut}")
+def bare(directory: Path, texts: list[str], seconds: float, *, pooled: bool) -> dict[str, Any]:
+    """A session alone on tokens that are there already: all texts sorted by length, 8 at a time.
+
+    `pooled`: two batches at a time with a thread each, otherwise one batch with two threads.
+    """
+    version = open_version(directory)
+    engine = open_engine(version, threads=1)
+    assert isinstance(engine, GraphEngine)
+    session = _session(version, CPU, 1 if pooled else THREADS)
+    batches = list(_batches(engine, texts))
+
+    def run(batch: tuple[dict[str, Any], int]) -> int:
+        session.run(("logits", "embedding"), batch[0])
+        return batch[1]
+
+    here, done = psutil.Process(), 0
+    before, start = cpu(here), time.perf_counter()
+    with ThreadPoolExecutor(THREADS if pooled else 1) as pool:
+        while time.perf_counter() - start < seconds:
+            done += sum(pool.map(run, batches))
+    wall = time.perf_counter() - start
+    return {"per_second": round(done / wall, 1), "cpu_ms": round((cpu(here) - before) / done * 1e3, 3)}
 
 
-def bare_engine(directory: Path, texts: list[str], take: int = 64) -> tuple[float, float]:
-    """(texts per second, processor ms per text) of the engine alone."""
-    engine = open_engine(open_version(directory), threads=THREADS)
-    here = psutil.Process()
-    done, before, start = 0, cpu(here), time.perf_counter()
-    chosen = itertools.cycle(texts)
-    while time.perf_counter() - start < SECONDS:
-        engine.run(list(itertools.islice(chosen, take)))
-        done += take
-    return done / (time.perf_counter() - start), (cpu(here) - before) / done * 1e3
+def _batches(engine: GraphEngine, texts: list[str]) -> Iterator[tuple[dict[str, Any], int]]:
+    import numpy as np
+
+    encodings = sorted(engine._tokenizer.encode_batch(texts), key=len)
+    for start in range(0, len(encodings), 8):
+        part = encodings[start : start + 8]
+        ids = np.zeros((len(part), len(part[-1])), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, encoding in enumerate(part):
+            ids[row, : len(encoding)], mask[row, : len(encoding)] = encoding.ids, 1
+        yield {"input_ids": ids, "attention_mask": mask}, len(part)
 
 
-def deploy(directory: Path, home: Path) -> str:
+def deploy(directory: Path, home: Path) -> None:
+    """A home whose database serves the version."""
     db = open_database(sqlite_url(home))
     metadata.create_all(db)
-    model = open_version(directory).manifest.model
     version = register(db, home, directory, threads=THREADS, now=time.time())
-    promote(db, model, version, expected=None, reason="bench", actor="bench")
+    promote(db, MODEL, version, expected=None, reason="bench", actor="bench")
     db.dispose()
-    return model
 
 
-def load_for(url: str, number: int, texts: list[str], model: str, seconds: float) -> Load:
-    load, chosen = Load(), itertools.cycle(texts)
+@contextmanager
+def ours(directory: Path) -> Iterator[tuple[int, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        deploy(directory, Path(folder))
+        with exporter_process(Path(folder), threads=THREADS) as (process, url):
+            assert process.pid is not None
+            yield process.pid, url
 
-    async def run() -> None:
-        stop = asyncio.Event()
-        asyncio.get_running_loop().call_later(seconds, stop.set)
-        await clients(url, number, lambda: next(chosen), load, stop=stop, model=model)
 
-    asyncio.run(run())
-    return load
+@contextmanager
+def peer(name: str, directory: Path) -> Iterator[tuple[int, str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.benchmarks.peers", name, str(directory), str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", process)
+        yield process.pid, f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+        process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=1)
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(url)
+
+
+def measure(pid: int, url: str, clients: int, seconds: float, texts: Path) -> dict[str, Any]:
+    """What the client saw, and the processor time of the server with its children."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    before = sum(map(cpu, family))
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.client",
+        url,
+        str(clients),
+        str(seconds),
+        str(texts),
+        MODEL,
+    ]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    spent = (sum(map(cpu, family)) - before) / (told["requests"] + clients) * 1e3
+    return {
+        **told,
+        "cpu_ms": round(spent, 3),
+        "rss_mb": sum(one.memory_info().rss for one in family) // 10**6,
+    }
 
 
 def cpu(process: psutil.Process) -> float:
@@ -87,11 +155,55 @@ def cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def report(what: str, per_second: float, cpu_ms: float, floor_ms: float | None = None) -> None:
-    share = f"  ({floor_ms / cpu_ms:.0%} of the floor's economy)" if floor_ms else ""
-    print(f"{what:28} {per_second:8.1f} /s   {cpu_ms:7.2f} CPU ms each{share}", flush=True)
+def tell(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """One line: the median of the rounds, and how many there were."""
+    line = {"server": name, "rounds": len(found)}
+    for key in found[0]:
+        line[key] = median(one[key] for one in found)
+    print(json.dumps(line), flush=True)
+    return line
+
+
+def main(arguments: argparse.Namespace) -> None:
+    directory, path = arguments.version, arguments.texts
+    with ExitStack() as stack:
+        if directory is None:
+            directory, path = make(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        texts = read_texts(path)
+        servers = {"trueup": stack.enter_context(ours(directory))}
+        for name in arguments.only or PEERS:
+            servers[name] = stack.enter_context(peer(name, directory))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for _ in range(arguments.rounds):
+            for name, pooled in (("bare graph", False), ("bare graph, a batch a thread", True)):
+                floor = bare(directory, texts, arguments.seconds, pooled=pooled)
+                found.setdefault(name, []).append(floor)
+            for clients in arguments.clients:
+                for name, (pid, url) in servers.items():
+                    told = measure(pid, url, clients, arguments.seconds, path)
+                    found.setdefault(f"{name}, {clients} clients", []).append(told)
+    lines = {name: tell(name, rounds) for name, rounds in found.items()}
+    print(json.dumps(ratios(lines)), flush=True)
+
+
+def ratios(lines: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Ours by the others', per second at the most clients and p99 at 8 clients."""
+    best = lines["trueup, 64 clients"]["per_second"] if "trueup, 64 clients" in lines else None
+    found = {}
+    for name, line in lines.items():
+        if best is not None and (name.startswith("bare graph") or name.endswith(", 64 clients")):
+            found[f"requests/s by {name}"] = round(best / line["per_second"], 3)
+        if name.endswith(", 8 clients") and "trueup, 8 clients" in lines:
+            found[f"p99 by {name}"] = round(lines["trueup, 8 clients"]["p99_ms"] / line["p99_ms"], 3)
+    return found
 
 
 if __name__ == "__main__":
-    lines = Path(sys.argv[2]).read_text(encoding="utf-8").splitlines()[:TEXTS]
-    main(Path(sys.argv[1]), [json.loads(line)["text"] for line in lines])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("version", type=Path, nargs="?")
+    parser.add_argument("texts", type=Path, nargs="?")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--clients", type=int, nargs="+", default=[8, 64])
+    parser.add_argument("--only", nargs="+", choices=PEERS)
+    main(parser.parse_args())
