@@ -13,6 +13,11 @@ from sqlalchemy import Engine
 from exporter.deployed import Fleet
 from exporter.engines import Answer
 from exporter.errors import (
+<<<<<<< HEAD
+=======
+    ClientDeadlineError,
+    ClientGoneError,
+>>>>>>> 69fc653 (Tests: a client's own deadline is not a failure of ours)
     DeadlineError,
     EngineFailedError,
     LedgerWriteError,
@@ -163,7 +168,7 @@ def test_what_waited_too_long_is_told_so(home: Path, sqlite_db: Engine) -> None:
 
     with running(home, sqlite_db) as (service, engine):
         late, first = asyncio.run(scene(service, engine))
-        assert isinstance(late, DeadlineError)
+        assert isinstance(late, ClientDeadlineError)
         assert not isinstance(first, BaseException)
     assert engine.batches == [["a"]]
 

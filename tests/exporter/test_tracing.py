@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import Engine
 
 from exporter.deployed import Fleet
-from exporter.errors import DeadlineError
+from exporter.errors import ClientDeadlineError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.recording import Input
@@ -35,7 +35,7 @@ def test_a_request_is_a_trace_with_its_parts_in_order(home: Path, sqlite_db: Eng
     ledger = Ledger(home / "ledger", "x", durability="process", segment_bytes=1 << 20)
     service = Service(fleet, ledger, ExporterSettings(), instruments, tracing=Tracing(provider))
     late = service.predict("router", [Input("never")], Terms(timeout_s=0.01))
-    with pytest.raises(DeadlineError):  # nobody works yet
+    with pytest.raises(ClientDeadlineError):  # nobody works yet
         asyncio.run(late)
     service.start()
     asyncio.run(service.predict("router", [Input("a secret")], Terms(traceparent=PARENT)))
@@ -44,7 +44,7 @@ def test_a_request_is_a_trace_with_its_parts_in_order(home: Path, sqlite_db: Eng
     spans = kept.get_finished_spans()
     failed, root = (span for span in spans if span.name == "predict")
     parts = [span for span in spans if span.name != "predict"]
-    assert failed.status.description == "DeadlineError"
+    assert failed.status.description == "ClientDeadlineError"
     assert sorted(part.name for part in parts) == ["ledger", "queue", "run", "tokenise"]
     assert root.context is not None
     assert {part.parent.span_id for part in parts if part.parent} == {root.context.span_id}
