@@ -13,11 +13,7 @@ from sqlalchemy import Engine
 from exporter.deployed import Fleet
 from exporter.engines import Answer
 from exporter.errors import (
-<<<<<<< HEAD
-=======
     ClientDeadlineError,
-    ClientGoneError,
->>>>>>> 69fc653 (Tests: a client's own deadline is not a failure of ours)
     DeadlineError,
     EngineFailedError,
     LedgerWriteError,
