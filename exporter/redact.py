@@ -12,17 +12,8 @@ import regex  # type: ignore[import-untyped]  # as re, and gives up in time
 
 from exporter.errors import RedactPatternError
 from exporter.settings import TextPolicy
+from trainer.personal import PATTERNS
 
-# Bounded quantifiers only: no text can make a pattern slow.
-_PATTERNS = (
-    (re.compile(r"\b(https?://)[^\s/@]{1,128}@"), r"\1[credentials]@"),
-    (re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"), "[email]"),
-    (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"), "[account]"),
-    (re.compile(r"\b(?:\d[ -]?){12,18}\d\b"), "[card]"),
-    (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b"), "[address]"),
-    (re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), "[id]"),
-    (re.compile(r"(?<![\w.])\+?\(?\d{2,4}\)?(?:[ ./-]?\d{2,4}){2,4}(?![\w.])"), "[phone]"),
-)
 KEEPS_WORDS: tuple[TextPolicy, ...] = ("redacted", "full")  # policies under which hashed words are kept, too
 MATCH_S = 0.02  # of one pattern on one text; what takes longer is not kept
 _UNSTORABLE = re.compile("[\ud800-\udfff\x00]")
@@ -101,7 +92,7 @@ def redacted(text: str) -> str:
     >>> redacted("call +49 170 1234567 about 20 parcels")
     'call [phone] about 20 parcels'
     """
-    for pattern, kind in _PATTERNS:
+    for pattern, kind in PATTERNS:
         text = pattern.sub(kind, text)
     return text
 

@@ -202,11 +202,17 @@ def train(
     promote_first: Annotated[
         bool, typer.Option("--promote/--no-promote", help="Let it serve if the model has no champion yet.")
     ] = True,
+    check_data: Annotated[
+        bool, typer.Option("--check-data", help="Only look for faults in the data; status 1 with a finding.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune, export to ONNX with a parity check, seal, and register a version."""
-    _call("models.train", as_json, config, spec=spec, promote_first=promote_first, quiet=as_json)
+    if check_data:
+        _call("data.check_data", as_json, config, spec=spec, quiet=as_json)
+    else:
+        _call("models.train", as_json, config, spec=spec, promote_first=promote_first, quiet=as_json)
 
 
 @models.command("list")

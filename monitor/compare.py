@@ -13,9 +13,9 @@ from exporter import registry
 from exporter.settings import Device
 from exporter.tables import predictions, reference
 from monitor.compose import Pairing
-from monitor.duplicates import near_duplicates
 from monitor.verdict import SCORE_DIGITS, Comparison, PairedRow, Said, frequent, measure, names
 from trainer.artifact import Version, open_version
+from trainer.duplicates import repeated
 from trainer.rows import read_snapshot
 
 _CHUNK = 500  # ids of one query
@@ -51,7 +51,7 @@ def compare(
     )
     texts = [row.text for row in challenger.holdout]
     snapshot = home / "data" / f"{challenger.manifest.data.sha256}.parquet"
-    repeated = near_duplicates(texts, (row.text for row in read_snapshot(snapshot)))
+    learnt = repeated(texts, (row.text for row in read_snapshot(snapshot)))
     known = _champions(db, model, pairing)
     common = set(frequent(one.metadata for _, one in known.values()))
     answered = {
@@ -62,13 +62,13 @@ def compare(
     pairs = {
         row: _pair(key, one, other, (champion, challenger), common)
         for row, (key, one, other) in answered.items()
-        if row not in repeated
+        if row not in learnt
     }
     return Comparison(
         recent=tuple(one for row, one in pairs.items() if row >= pairing.base_rows),
         base=tuple(one for row, one in pairs.items() if row < pairing.base_rows),
         cost=measure(champion, challenger, texts, threads=threads, device=device),
-        left_out=tuple(key for row, (key, _, _) in answered.items() if row in repeated),
+        left_out=tuple(key for row, (key, _, _) in answered.items() if row in learnt),
     )
 
 

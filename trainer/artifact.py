@@ -67,6 +67,8 @@ class Manifest(BaseModel):
     attention: str = "fused"  # "fused": com.microsoft::MultiHeadAttention; "generic": plain ONNX, slower
     engines: list[str] = Field(default_factory=lambda: ["cpu-fp32", "cuda-fp32"])
     files: dict[str, str] = Field(default_factory=dict)
+    findings: list[dict[str, Any]] = Field(default_factory=list)  # of the data gate, trainer/findings
+    dropped: list[int] = Field(default_factory=list)  # rows of the data that it left out, after replay
     parent: str | None = None
     rung: str
     seed: int

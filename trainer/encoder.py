@@ -24,6 +24,11 @@ class Embedded:
     embeddings: Array
     hidden: list[Any]  # float16 tensors [tokens, hidden]; empty when no layer was asked for
 
+    def take(self, rows: list[int]) -> Embedded:
+        """Only these rows."""
+        hidden = [self.hidden[row] for row in rows] if self.hidden else []
+        return Embedded(embeddings=self.embeddings[rows], hidden=hidden)
+
 
 def load_encoder(folder: Path) -> Any:
     """A transformers model in fp32 for inference; BaseModelError where the folder holds none."""

@@ -18,6 +18,19 @@ class DataError(TrainerError):
         super().__init__(f"{where}: {problem}. {mend}")
 
 
+class FindingError(TrainerError):
+    """Data with faults that the spec refuses; `findings` are (kind, message)."""
+
+    def __init__(self, findings: list[tuple[str, str]]) -> None:
+        self.findings = findings
+        told = "; ".join(f"{message} ({kind})" for kind, message in findings)
+        first = findings[0][0]
+        super().__init__(
+            f"The training data are refused: {told}. Look with `trueup train SPEC --check-data`, "
+            f'mend them, or say [data] on_finding.{first} = "drop" or "warn".'
+        )
+
+
 class SpecError(TrainerError):
     """A training spec that cannot be used; `key` is dotted, as in `fit.rung`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from trainer.spec import TrainSpec
 from trainer.tokens import encode, tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Sift = Callable[[Array], list[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +30,22 @@ class Fitted:
     embeddings: Array
 
 
-def fit(spec: TrainSpec, rows: Sequence[Row], base: Path, *, tick: Tick) -> Fitted:
-    """Train adapters and head on `rows`; the same rows, spec and seed give the same weights."""
+def fit(spec: TrainSpec, rows: Sequence[Row], base: Path, *, sift: Sift, tick: Tick) -> Fitted:
+    """Train adapters and head on `rows`; the same rows, spec and seed give the same weights.
+
+    `sift` says from the frozen encoder's embeddings which rows to learn from.
+    """
     use_threads(spec.fit.threads)
     model = load_encoder(base)
-    labels = sorted({row.label for row in rows})
-    truth = np.array([labels.index(row.label) for row in rows], dtype=np.int64)
     ids = encode(tokenizer(base / "tokenizer.json", spec.model.max_tokens), [row.text for row in rows])
     embedded, steps = len(rows), spec.fit.epochs * len(rows)
     frozen = embed(
         model, ids, layer=first_trained(model, spec.fit), tick=lambda done, _: tick(done, embedded + steps)
     )
+    left = sift(frozen.embeddings)
+    ids, rows, frozen = [ids[row] for row in left], [rows[row] for row in left], frozen.take(left)
+    labels = sorted({row.label for row in rows})
+    truth = np.array([labels.index(row.label) for row in rows], dtype=np.int64)
     head, embeddings = fit_adapter(
         model,
         fit_head(frozen.embeddings, truth, classes=len(labels)),

@@ -64,7 +64,9 @@ def of_parent(parent: Version, snapshots: Path) -> dict[str, Array]:
     if not snapshot.exists():
         return {}
     fit = FitTable.model_validate(parent.manifest.spec["fit"])
-    rows = replay(read_snapshot(snapshot), fit.replay_rows, seed=fit.seed)
+    dropped = set(parent.manifest.dropped)
+    replayed = replay(read_snapshot(snapshot), fit.replay_rows, seed=fit.seed)
+    rows = [row for number, row in enumerate(replayed) if number not in dropped]
     numbers = nearest_numbers(len(rows), fit.seed)
     if len(numbers) != len(parent.nearest):
         return {}

@@ -46,6 +46,7 @@ class Given:
     out: Path
     parent: Version | None  # of the same encoder and length, to build on
     known: Known
+    sift: Callable[[Array], list[int]]  # embeddings of the rows -> positions of those to learn from
     say: Say
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -73,9 +74,11 @@ def _head(given: Given) -> Made:
     source = _encoder_graph(given)
     given.say("fit", 0, 1, "embedding")
     embed = _embedder(given, Graph(source.content, threads=threads))
-    labels = sorted({row.label for row in given.rows})
-    truth = np.array([labels.index(row.label) for row in given.rows], dtype=np.int64)
     embeddings = embed([row.text for row in given.rows])
+    left = given.sift(embeddings)
+    embeddings, rows = embeddings[left], [given.rows[row] for row in left]
+    labels = sorted({row.label for row in rows})
+    truth = np.array([labels.index(row.label) for row in rows], dtype=np.int64)
     head = fit_head(embeddings, truth, classes=len(labels))
     given.say("export", 0, 1, "head into the graph")
     content = splice(source.content, head)
@@ -143,7 +146,11 @@ def _head_parity(given: Given, content: bytes, head: Head, encoder: Parity) -> P
 def _adapter(given: Given) -> Made:
     threads = given.spec.fit.threads
     fitted = fit(
-        given.spec, given.rows, given.base, tick=lambda done, of: given.say("fit", done, of, "layers")
+        given.spec,
+        given.rows,
+        given.base,
+        sift=given.sift,
+        tick=lambda done, of: given.say("fit", done, of, "layers"),
     )
     chosen = probes(given.ids(given.probe_texts), max_tokens=given.spec.model.max_tokens)
     attention, proof = export_proven(

@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trainer.errors import SpecError
+from trainer.findings import Action, kinds
 
 Rung = Literal["head", "adapter"]
 
@@ -34,6 +35,15 @@ class DataTable(_Table):
     holdout_share: float = Field(default=0.2, gt=0, lt=1)
     text: str = "text"
     label: str = "label"
+    on_finding: dict[str, Action] = Field(default_factory=dict)  # kind of trainer/findings -> what is done
+
+    @field_validator("on_finding")
+    @classmethod
+    def _known_kinds(cls, on_finding: dict[str, Action]) -> dict[str, Action]:
+        strange = sorted(set(on_finding) - set(kinds()))
+        if strange:
+            raise ValueError(f"there is no finding {strange[0]!r}; known: {', '.join(kinds())}")
+        return on_finding
 
 
 class FitTable(_Table):

@@ -10,6 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_UNCUT = 2**20
 
 
 def tokenizer(path: Path, max_tokens: int) -> Tokenizer:
@@ -23,6 +24,11 @@ def tokenizer(path: Path, max_tokens: int) -> Tokenizer:
 def encode(found: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token numbers of every text."""
     return [encoding.ids for encoding in found.encode_batch(list(texts))]
+
+
+def lengths(path: Path, texts: Sequence[str]) -> list[int]:
+    """How many tokens of a tokenizer.json every text has, uncut."""
+    return [len(ids) for ids in encode(tokenizer(path, _UNCUT), texts)]
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from trainer.calibrate import temperature
 from trainer.encoder_graph import positions
 from trainer.errors import SpecError
 from trainer.evaluate import evaluate
+from trainer.findings import recorded
+from trainer.gate import DataGate
 from trainer.known import Known, nearest_bytes, of_parent, read_known
 from trainer.rows import HoldoutRow, Row, check_rows, write_holdout
 from trainer.rungs import Given, Made, Stage, make
@@ -26,7 +29,7 @@ from trainer.spec import TrainSpec
 from trainer.split import prepare, replay
 from trainer.tabular import write_bytes
 from trainer.tasks import load
-from trainer.tokens import tokenizer
+from trainer.tokens import lengths, tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -101,6 +104,9 @@ def train(
     task = load(spec.model.task)
     base = resolve_base(spec.model.base, cache)
     _check_positions(base, spec)
+    gate = DataGate(spec, holdout, tokens=partial(lengths, base / "tokenizer.json"))
+    rows = gate.texts(rows)
+    check_rows(rows, data.path)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
@@ -117,6 +123,7 @@ def train(
             out=out,
             parent=grown_from,
             known=_known(grown_from, parent, data.path.parent),
+            sift=gate.labels,
             say=_Sayer(progress).say,
         )
     )
@@ -136,7 +143,10 @@ def train(
         spec=spec.model_dump(mode="json"),
         max_tokens=spec.model.max_tokens,
         temperature=heat,
-        metrics=evaluate(task.decode(logits, heat), truth, made.labels) | {"trained_rows": len(rows)},
+        metrics=evaluate(task.decode(logits, heat), truth, made.labels)
+        | {"trained_rows": len(made.embeddings)},
+        findings=recorded(gate.findings),
+        dropped=gate.dropped,
         parity=made.parity,
         attention=made.attention,
         parent=parent.name if parent is not None else None,

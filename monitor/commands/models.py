@@ -42,6 +42,7 @@ def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> 
         "path": str(registry.version_path(context.db, model, version)),
         "metrics": manifest.metrics,
         "parity": manifest.parity,
+        "findings": manifest.findings,
     }
     table = Table("", "", box=None, show_header=False)
     for key in ("model", "version", "champion", "path", "parity"):
@@ -49,6 +50,8 @@ def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> 
     for key, value in manifest.metrics.items():
         if isinstance(value, int | float):
             table.add_row(key, f"{value:.4g}")
+    for one in manifest.findings:
+        table.add_row(one["kind"], f"{one['message']} ({one['action']})")
     return Outcome(data=data, view=(table, f"Next: trueup serve answers as {model}."))
 
 

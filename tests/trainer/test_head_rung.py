@@ -195,3 +195,24 @@ def test_a_head_on_a_parent_needs_no_torch(spec_for: SpecFor, rows: list[Row], t
     )
     assert done.stderr.splitlines()[-1] == "0 []", done.stdout
     assert json.loads(done.stdout.splitlines()[-1])["stage"] == "done"
+
+
+def test_rows_that_the_data_gate_drops_are_not_learnt_and_the_manifest_says_so(
+    spec_for: SpecFor, rows: list[Row], tmp_path: Path
+) -> None:
+    spec = spec_for(rung="head")
+    dropping = spec.model_copy(
+        update={"data": spec.data.model_copy(update={"on_finding": {"conflicting_labels": "drop"}})}
+    )
+    stale = [Row(text=row.text, label="brass", at=1.0) for row in rows[:2]]
+    wrong = [*stale, *(replace(row, at=2.0) for row in rows)]
+    made = _train(dropping, wrong, tmp_path / "made", parent=None)
+    assert made.manifest.dropped == [0, 1]
+    assert "brass" not in made.manifest.labels
+    assert {one["kind"]: one["action"] for one in made.manifest.findings}["conflicting_labels"] == "drop"
+    assert of_parent(made, tmp_path / "data").keys() == {row.text for row in rows}
+    for text, embedding in of_parent(made, tmp_path / "data").items():
+        fresh = Graph(made.model_bytes, threads=1).answers(
+            encode(tokenizer(tmp_path / "made" / "tokenizer.json", 16), [text])
+        )[1][0]
+        assert float(fresh @ embedding.astype(np.float32)) > 0.999

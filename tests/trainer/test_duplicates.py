@@ -3,7 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor.duplicates import LIMIT, jaccard, near_duplicates, shingles
+from trainer.duplicates import (
+    LONG,
+    SHORT,
+    Likeness,
+    fitting,
+    jaccard,
+    near_duplicates,
+    repeated,
+    repeats,
+    word_shingles,
+)
 
 
 def texts(rng: np.random.Generator, rows: int) -> list[str]:
@@ -15,20 +25,20 @@ def texts(rng: np.random.Generator, rows: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("limit", [0.2, LIMIT, 0.8])
+@pytest.mark.parametrize("limit", [0.2, LONG.limit, 0.8])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_join_finds_what_comparing_every_pair_finds(limit: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     drawn = texts(rng, 210)
     held, trained = drawn[:150], drawn[150:]
-    sets = [shingles(text) for text in trained]
+    sets = [word_shingles(text) for text in trained]
     brute = {
         place
         for place, text in enumerate(held)
-        if any(jaccard(shingles(text), other) > limit for other in sets)
+        if any(jaccard(word_shingles(text), other) > limit for other in sets)
     }
     assert 0 < len(brute) < len(held)
-    assert near_duplicates(held, trained, limit=limit) == brute
+    assert repeated(held, trained, Likeness(word_shingles, limit)) == brute
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,7 @@ def test_the_join_finds_what_comparing_every_pair_finds(limit: float, seed: int)
 def test_case_and_marks_do_not_count_and_half_of_the_runs_must_be_shared(
     held: str, trained: str, found: bool
 ) -> None:
-    assert (near_duplicates([held], [trained]) == {0}) is found
+    assert (repeated([held], [trained]) == {0}) is found
 
 
 def test_a_shared_signature_alone_makes_no_duplicate() -> None:
@@ -53,4 +63,32 @@ def test_a_shared_signature_alone_makes_no_duplicate() -> None:
     rng = np.random.default_rng(0)
     held = [f"{' '.join(rng.choice(list('abcdefgh'), size=30))} {signature}" for _ in range(20)]
     trained = [f"{' '.join(rng.choice(list('ijklmnop'), size=30))} {signature}" for _ in range(20)]
-    assert near_duplicates(held, trained) == set()
+    assert repeated(held, trained) == set()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_both_directions_of_the_join_agree(seed: int) -> None:
+    drawn = texts(np.random.default_rng(seed), 200)
+    held, trained = drawn[:120], drawn[120:]
+    pairs = near_duplicates(held, trained)
+    for place, position in pairs.items():
+        assert jaccard(word_shingles(trained[place]), word_shingles(held[position])) > LONG.limit
+    assert {place for place, text in enumerate(trained) if repeated([text], held)} == set(pairs)
+
+
+def test_what_is_left_repeats_nothing() -> None:
+    drawn = texts(np.random.default_rng(0), 200)
+    found = repeats(drawn, LONG)
+    kept = [text for place, text in enumerate(drawn) if place not in found]
+    assert found
+    assert not repeats(kept, LONG)
+    assert all(first < place and first not in found for place, first in found.items())
+
+
+def test_one_line_questions_are_compared_by_letters() -> None:
+    assert repeats(["how do i link my card?", "How do I link my cards", "how do i pay"], SHORT) == {1: 0}
+
+
+def test_long_texts_are_compared_by_words() -> None:
+    assert fitting(["a line"] * 3 + ["x" * 900] * 2) is SHORT
+    assert fitting(["a line"] * 2 + ["x" * 900] * 3) is LONG

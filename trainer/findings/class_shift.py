@@ -1,0 +1,38 @@
+"""Training rows and hold-out that do not ask for the same: the hold-out then proves something else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from scipy.stats import chi2_contingency
+
+from trainer.findings import Action, Data, Finding
+
+ACTION: Action = "warn"
+DISTANCE = 0.1  # total variation: below it, classes are mixed alike for any practical purpose
+CHANCE = 0.001
+
+
+def find(data: Data) -> Finding | None:
+    """Whether the class shares differ by more than DISTANCE, and by more than chance (chi squared)."""
+    held = Counter(row.label for row in data.holdout if row.label is not None)
+    trained = Counter(row.label for row in data.rows)
+    labels = sorted(held.keys() | trained.keys())
+    if sum(held.values()) < 2 or len(labels) < 2:
+        return None
+    table = np.array([[trained[label] for label in labels], [held[label] for label in labels]])
+    shares = table / table.sum(axis=1, keepdims=True)
+    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    if distance <= DISTANCE or chi2_contingency(table).pvalue > CHANCE:
+        return None
+    most = labels[int(np.abs(shares[0] - shares[1]).argmax())]
+    return Finding(
+        kind="class_shift",
+        message=(
+            f"training rows and hold-out mix the classes differently (total variation {distance:.2f}), "
+            f"most of all {most!r}: {trained[most]} of {sum(trained.values())} against "
+            f"{held[most]} of {sum(held.values())}"
+        ),
+        rows=(),
+    )
