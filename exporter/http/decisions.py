@@ -46,7 +46,7 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
     async def decide(call: Call) -> Answer:
         request = json_object(parse_json(await call.body()), None)
         model = text_of(request.get("model"), "model", MAX_MODEL_CHARACTERS)
-        labels = service.fleet.deployed(model).manifest.labels
+        labels = service.fleet.deployed(model).engine.labels
         questions = parse_questions(request.get("questions"), labels)
         served = await service.predict(model, [_text(request, settings)], terms(call))
         id_ = served.predictions[0].id.encode()  # the protocol has no place for it
