@@ -186,7 +186,7 @@ def _next(connection: Connection, model: str, past: list[Mapping[str, Any]]) -> 
 def _links(settings: MonitorSettings, model: str, past: list[Mapping[str, Any]]) -> list[Facts]:
     base = settings.public_url or f"http://{settings.host}:{settings.port}"
     reported = next((check["id"] for check in past if check["report"]), None)
-    found = [("Status page", f"{base}/#{model}")]
+    found = [("Status page", f"{base}/models/{model}")]
     found += [("Report", f"{base}/reports/{reported}")] if reported else []
     found += [("Runbook", f"{settings.runbook_url}#TrueupPage")] if settings.runbook_url else []
     return [{"name": name, "url": url} for name, url in found]

@@ -37,8 +37,8 @@ def _view(finding: Finding) -> Table:
     table = Table(
         title=f"{finding.kind} ({finding.action}): {finding.message}", title_justify="left", expand=True
     )
-    for name in ("row", "label", "text", "note"):
-        table.add_column(name, no_wrap=name == "row", ratio=3 if name == "text" else None)
+    for name, ratio in (("row", None), ("label", None), ("text", 3), ("note", 2)):
+        table.add_column(name, no_wrap=name == "row", ratio=ratio)
     for one in finding.examples:
         table.add_row(str(one.row), Text(one.label), Text(one.text), Text(one.note))
     return table

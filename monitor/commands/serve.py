@@ -33,7 +33,7 @@ def serve(context: Context, **flags: Any) -> Outcome:
     context.db.dispose()  # migrated; the exporter opens its own
 
     def ready(url: str) -> None:
-        errors.print(f"exporter on {url}  (POST /v1/predict, {url}/docs)", highlight=False)
+        errors.print(f"exporter on {url}  (POST /v1/predict, {url}/docs)", highlight=False, soft_wrap=True)
 
     serve_exporter(
         settings,

@@ -40,7 +40,7 @@ FACTS: dict[str, Any] = {
         "holdout_accuracy": 0.93,
     },
     "next": ["A retrain waits for 140 labels: `trueup labels next 140` draws them."],
-    "links": [{"name": "Status page", "url": "https://trueup.example.org/#router"}],
+    "links": [{"name": "Status page", "url": "https://trueup.example.org/models/router"}],
     "series": [
         {"at": 1.7e9 + 300 * n, "accuracy": 0.9 - 0.01 * n, "lower": None, "upper": None, "share": 0.1 * n,
          "paged": n > 9}
@@ -63,7 +63,7 @@ def test_a_message_says_what_moved_how_sure_and_what_happens_next() -> None:
         "similarity: cliffs delta -0.41, p = 0.0003.",
         "Accuracy 0.812 [0.780, 0.842], 120 labels of 1000 rows; 0.930 when it was sealed.",
         "A retrain waits for 140 labels",
-        "Status page: https://trueup.example.org/#router",
+        "Status page: https://trueup.example.org/models/router",
     ):
         assert said in text
 

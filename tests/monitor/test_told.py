@@ -80,5 +80,5 @@ def test_a_shift_and_its_end_reach_a_webhook_and_a_mailbox_with_what_moved(
     assert facts["sure"]["log_e"] >= facts["sure"]["log_page_line"]
     assert facts["next"][0].startswith("A retrain waits for 60 labels")
     mail = message_from_string(box.messages[0], policy=policy.default)
-    assert "https://trueup.example.org/#router" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert "https://trueup.example.org/models/router" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert [part for part in mail.walk() if part.get_content_type() == "image/png"]
