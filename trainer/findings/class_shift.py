@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from scipy.stats import chi2_contingency
 
 from trainer.findings import Action, Data, Finding
 
@@ -16,6 +15,8 @@ CHANCE = 0.001
 
 def find(data: Data) -> Finding | None:
     """Whether the class shares differ by more than DISTANCE, and by more than chance (chi squared)."""
+    from scipy.stats import chi2_contingency  # noqa: PLC0415 - half a second to import
+
     held = Counter(row.label for row in data.holdout if row.label is not None)
     trained = Counter(row.label for row in data.rows)
     labels = sorted(held.keys() | trained.keys())

@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from cleanlab.filter import find_label_issues
 
 from trainer.findings import EXAMPLES, Action, Data, Finding, example
 from trainer.head import fit_head
@@ -65,6 +64,8 @@ def out_of_fold(embeddings: Array, truth: Array, *, classes: int) -> Array:
 
 def _issues(truth: Array, scores: Array) -> Array:
     """Positions by self-confidence; "prune by class" found the most flips in our measurements."""
+    from cleanlab.filter import find_label_issues  # noqa: PLC0415 - brings pandas
+
     return np.asarray(
         find_label_issues(
             truth,
