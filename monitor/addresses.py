@@ -14,6 +14,7 @@ from monitor.errors import MonitorError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that was ever given out (RFC 4291); others may wrap IPv4
 
 
 class AddressError(MonitorError):
@@ -27,6 +28,8 @@ def is_public(address: Address) -> bool:
     [True, False, False]
     >>> [is_public(ipaddress.ip_address(one)) for one in ("::ffff:127.0.0.1", "64:ff9b::a00:1", "fe80::1")]
     [False, False, False]
+    >>> [is_public(ipaddress.ip_address(one)) for one in ("2606:2800::1", "::127.0.0.1", "64:ff9b:1::7f00:1")]
+    [True, False, False]
     """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
@@ -34,6 +37,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address not in _UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
 

@@ -152,7 +152,7 @@ def queue(
 def _episode(connection: Connection, model: str) -> int | None:
     """The open episode that a retrain answers: loss before anything else."""
     firing = [found for found in episodes.list_open(connection, model) if found.state == "firing"]
-    answered = _answered(firing) or next(iter(firing), None)
+    answered = _answered(firing)
     return None if answered is None else answered.id
 
 

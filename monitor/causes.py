@@ -44,7 +44,20 @@ def observe_causes(
             detail=detail | began,
             now=now,
         )
-    notices.note(connection, model, now=now)
+    if _mended(connection, model, found):
+        settle(connection, model, reason="requests fail no more often than is tolerated", now=now)
+    else:
+        notices.note(connection, model, now=now)
+
+
+def _mended(connection: Connection, model: str, found: Sequence[Evidence]) -> bool:
+    """Whether failing requests were all that alerted, and fail no more: no promotion would end that.
+
+    The pager is ended with it, so that the next page is paid from the next pager's alpha.
+    """
+    clean = any(one.detector == "error_rate" and one.effect is not None and one.effect <= 0 for one in found)
+    open_ = [episode.cause for episode in episodes.list_open(connection, model)] if clean else []
+    return open_ == ["error_rate"]
 
 
 def signals(

@@ -188,7 +188,9 @@ def _followed() -> ColumnElement[bool]:
     mine, newer, theirs = notices.alias("mine"), notices.alias("newer"), deliveries.alias("theirs")
     return (
         exists()
-        .where(mine.c.id == deliveries.c.notice_id, newer.c.model == mine.c.model, newer.c.id > mine.c.id)
+        .where(
+            mine.c.id == deliveries.c.notice_id, newer.c.group_id == mine.c.group_id, newer.c.id > mine.c.id
+        )
         .where(theirs.c.notice_id == newer.c.id, theirs.c.channel == deliveries.c.channel)
     )
 

@@ -11,8 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from exporter import registry
+from exporter.database import lock_order
 from exporter.errors import ChampionError, TrialError
 from monitor import jobs, records, rollout
+from monitor.asking import DECISIONS
 from monitor.causes import settle
 from monitor.errors import MonitorError
 from monitor.lease import brief
@@ -37,6 +39,7 @@ def act(db: Engine, case: Case, *, now: float | None) -> dict[str, Any]:
         return _reject(db, case, "refused", now=now)
     try:
         with brief(db) as connection:
+            lock_order(connection, DECISIONS)  # a check that is being written must not open episodes after it
             return _promote(db, connection, case, now=now)
     except OvertakenError as overtaken:
         return _reject(db, case, "overtaken", str(overtaken), now=now)

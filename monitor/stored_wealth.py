@@ -14,6 +14,7 @@ from monitor.pager import Wealth, new_wealth
 from monitor.ranks import Floats
 
 FORMAT = 3
+_COUNTS = "<i8"  # requests of a busy month do not fit into four bytes
 
 
 def to_json(wealth: Wealth) -> dict[str, Any]:
@@ -23,8 +24,8 @@ def to_json(wealth: Wealth) -> dict[str, Any]:
         "bet": wealth.bet,
         "m": _packed(np.array(wealth.m), "<i4"),
         "strata": len(wealth.m),
-        "urn": _packed(wealth.urn, "<i4"),
-        "bases": _packed(wealth.bases, "<i4"),
+        "urn": _packed(wealth.urn, _COUNTS),
+        "bases": _packed(wealth.bases, _COUNTS),
         "ratios": _packed(wealth.ratios, "<f8"),
         "priors": wealth.priors.tolist(),
         "cash": float(wealth.cash) if np.isfinite(wealth.cash) else None,
@@ -48,10 +49,11 @@ def _from_json(state: dict[str, Any]) -> Wealth:
     gaps = _unpacked(state["m"], "<i4").reshape(strata, -1)
     fresh = new_wealth(gaps.astype(int).tolist(), state["bet"])
     starts = len(state["priors"])
+    counts = _COUNTS if state["format"] == FORMAT else "<i4"
     held = replace(
         fresh,
-        urn=_unpacked(state["urn"], "<i4").reshape(fresh.urn.shape),
-        bases=_unpacked(state["bases"], "<i4").reshape(starts, *fresh.urn.shape),
+        urn=_unpacked(state["urn"], counts).reshape(fresh.urn.shape),
+        bases=_unpacked(state["bases"], counts).reshape(starts, *fresh.urn.shape),
         ratios=_unpacked(state["ratios"], "<f8").reshape(starts, -1 if starts else fresh.ratios.shape[-1]),
         priors=np.array(state["priors"], dtype=np.float64),
         cash=np.array(-np.inf if state["cash"] is None else state["cash"]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Engine, select
 
 from exporter import registry
-from exporter.database import clock
+from exporter.database import clock, lock_order
 from exporter.tables import deployments
+from monitor.asking import DECISIONS
 from monitor.causes import settle
 from monitor.errors import ChampionChangedError
 
@@ -17,6 +18,7 @@ def promote(db: Engine, model: str, version: str, *, expected: str | None, reaso
     Raises ChampionChangedError, and the registry's errors.
     """
     with db.begin() as connection:
+        lock_order(connection, DECISIONS)  # a check that is being written must not open episodes afterwards
         promoted = registry.promote(
             db, model, version, expected=expected, reason=reason, actor=actor, connection=connection
         )
@@ -31,6 +33,7 @@ def roll_back(db: Engine, model: str, *, expected: str | None, reason: str, acto
     Raises ChampionChangedError, NothingToRollBackError.
     """
     with db.begin() as connection:
+        lock_order(connection, DECISIONS)  # a check that is being written must not open episodes afterwards
         serves = connection.scalar(select(deployments.c.champion).where(deployments.c.model == model))
         if serves != expected:
             raise ChampionChangedError(model, "the version before")

@@ -307,3 +307,8 @@ def test_requests_that_fail_more_often_than_tolerated_page_by_the_hour_and_never
     with stream.db.connect() as connection:
         rates = connection.scalars(select(tables.checks.c.error_rate).order_by("id")).all()
     assert rates == pytest.approx([0.02, 3 / 123, 60 / 160])
+    hour(600, 3)
+    with stream.db.connect() as connection:
+        (ended,) = episodes.list_episodes(connection, "router")
+    assert (ended.cause, ended.state) == ("error_rate", "resolved")
+    assert not hour(600, 3).checks[0].paged  # by a pager of its own

@@ -193,6 +193,22 @@ def test_the_newest_notice_takes_the_place_of_what_still_waits(db: Engine, epoch
     assert [state for _, _, state in states(db)] == ["skipped", "sending"]
 
 
+def test_the_end_of_one_alert_is_told_although_the_next_has_begun(db: Engine, epoch: int) -> None:
+    fire(db, "drift")
+    routed(db, epoch, "log", now=100.0)
+    delivery = outbox.claim(db, "log", "one", lease_s=10, now=100.0)
+    assert delivery is not None
+    outbox.finish(db, delivery, now=101.0)
+    settle(db, now=105.0)
+    fire(db, "drift")
+    routed(db, epoch, "log", now=110.0)
+    told = []
+    while (waiting := outbox.claim(db, "log", "one", lease_s=10, now=120.0)) is not None:
+        told.append(waiting.notice.kind)
+        outbox.finish(db, waiting, now=121.0)
+    assert told == ["resolved", "firing"]
+
+
 def test_what_a_wrong_url_never_took_goes_to_the_one_that_replaces_it(db: Engine, epoch: int) -> None:
     fire(db, "drift")
     routed(db, epoch, "slack:wrong", "log", now=100.0)

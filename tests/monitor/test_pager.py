@@ -13,7 +13,7 @@ from monitor import pager, ranks
 from monitor.errors import StoredWealthError, UnknownBetError, WealthMismatchError
 from monitor.pager import Wealth
 from monitor.ranks import Bet, Floats
-from monitor.stored_wealth import from_json, to_json
+from monitor.stored_wealth import _packed, from_json, to_json
 
 BETS: list[Bet] = ["down", "up", "both", "any"]  # against a reference; "rate" is against a known share
 
@@ -347,10 +347,18 @@ def test_a_state_of_an_earlier_release_keeps_its_wealth_and_wins_nothing_by_the_
     assert read.urn.tolist() == [[30, 10]]
 
 
+def test_a_month_of_requests_fits_into_the_stored_state() -> None:
+    wealth = pager.new_wealth([10_000, 990_000], "rate").update([20_000_000, 3_000_000_000])
+    read = from_json(to_json(wealth))
+    assert read.urn.tolist() == wealth.urn.tolist()
+    assert read.update([0, 100]).log_e == wealth.update([0, 100]).log_e
+
+
 def test_a_state_with_other_tilts_is_cashed_where_it_is_of_an_earlier_format_and_refused_otherwise() -> None:
     wealth = pager.new_wealth([10, 10], "down").update([15, 5])
     other = replace(wealth, ratios=np.concatenate([wealth.ratios, wealth.ratios], axis=-1))
-    read = from_json(to_json(other) | {"format": 2})
+    narrow = {name: _packed(getattr(other, name), "<i4") for name in ("urn", "bases")}
+    read = from_json(to_json(other) | narrow | {"format": 2})
     assert read.log_e == pytest.approx(wealth.log_e)
     assert read.priors.size == 0
     assert math.isfinite(read.update([5, 5]).log_e)

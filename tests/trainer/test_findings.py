@@ -41,6 +41,7 @@ CASES: list[tuple[str, Data, tuple[int, ...]]] = [
     ("exact_duplicates", Data(rows=rows_of(*CLEAN, ("My screen stays BLACK!", "hardware"))), (4,)),
     ("near_duplicates", Data(rows=rows_of(*CLEAN, ("the mouse does not move, really", "hardware"))), (4,)),
     ("conflicting_labels", Data(rows=rows_of(*CLEAN, ("my screen stays black", "invoice"))), (0,)),
+    ("conflicting_labels", Data(rows=rows_of(("👍", "invoice"), ("👍", "hardware"))), (0,)),
     ("leakage", Data(rows=rows_of(*CLEAN), holdout=held("The mouse does not move!", "else")), (1,)),
     ("rare_classes", Data(rows=rows_of(*varied(12), *CLEAN[2:])), (12, 13)),
     ("imbalance", Data(rows=rows_of(*varied(200), *CLEAN[2:])), ()),
@@ -89,6 +90,11 @@ def test_personal_data_are_not_repeated_by_the_finding() -> None:
     finding = found("personal_data", Data(rows=rows_of(("ann@example.org", "a"))))
     assert "ann@" not in repr(finding)
     assert "ann@" not in repr(recorded([finding] if finding else []))
+
+
+def test_a_holdout_row_without_a_label_proves_nothing_and_may_be_learnt() -> None:
+    released = [HoldoutRow(text=CLEAN[0][0], label=None, in_reference=False)]
+    assert found("leakage", Data(rows=rows_of(*CLEAN), holdout=released)) is None
 
 
 def test_the_newest_label_of_a_text_is_kept() -> None:

@@ -14,7 +14,7 @@ def find(data: Data) -> Finding | None:
     """Rows whose text has another label elsewhere; the newest label of a text is the one that is kept."""
     by_text: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(data.rows):
-        by_text[plain(row.text) or row.text].append(place)
+        by_text[_key(row.text)].append(place)
     torn = [places for places in by_text.values() if len({data.rows[place].label for place in places}) > 1]
     if not torn:
         return None
@@ -24,10 +24,14 @@ def find(data: Data) -> Finding | None:
         message=f"{len(torn)} texts come with several labels; {len(stale)} rows have not the newest one",
         rows=tuple(sorted(stale)),
         examples=tuple(
-            example(data, place, f"elsewhere {_newest(data, by_text[plain(data.rows[place].text)])!r}")
+            example(data, place, f"elsewhere {_newest(data, by_text[_key(data.rows[place].text)])!r}")
             for place in sorted(stale)[:EXAMPLES]
         ),
     )
+
+
+def _key(text: str) -> str:
+    return plain(text) or text
 
 
 def _newest(data: Data, places: list[int]) -> str:
