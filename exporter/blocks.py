@@ -18,6 +18,7 @@ from exporter.database import lock_order
 from exporter.prediction import Prediction
 from exporter.sketch import Ints, Sketch
 from exporter.sketches import read_sketch
+from exporter.slices import count_slices, pack, unpack
 from exporter.tables import blocks, predictions
 
 ROWS = 100
@@ -65,11 +66,22 @@ def rebuild(db: Engine, model: str, version: str) -> int:
 
 
 def read_rows(
-    connection: Connection, model: str, version: str, *, after_seq: int, until_seq: int | None, limit: int
+    connection: Connection,
+    model: str,
+    version: str,
+    *,
+    after_seq: int,
+    until_seq: int | None,
+    limit: int,
+    metadata: bool = False,
 ) -> Sequence[Row[Any]]:
-    """What a sketch counts of predictions with after_seq < seq <= until_seq, in order of seq."""
+    """What a sketch counts of predictions with after_seq < seq <= until_seq, in order of seq.
+
+    `metadata` is read too where rows are counted by slice.
+    """
+    names = ("seq", "at", *_COUNTED, *(["metadata"] if metadata else []))
     query = (
-        select(*(predictions.c[name] for name in ("seq", "at", *_COUNTED)))
+        select(*(predictions.c[name] for name in names))
         .where(predictions.c.model == model, predictions.c.version == version, predictions.c.seq > after_seq)
         .order_by(predictions.c.seq)
         .limit(limit)
@@ -103,8 +115,18 @@ def _catch_up_part(db: Engine, model: str, version: str) -> int:
         lock_order(connection, LOADING)
         sketch, last = read_sketch(connection, model, version), _last(connection, model, version)
         after = last.last_seq if last else 0
-        rows = read_rows(connection, model, version, after_seq=after, until_seq=None, limit=_PART)
-        if sketch is None or not rows:
+        if sketch is None:
+            return 0
+        rows = read_rows(
+            connection,
+            model,
+            version,
+            after_seq=after,
+            until_seq=None,
+            limit=_PART,
+            metadata=bool(sketch.slices),
+        )
+        if not rows:
             return 0
         _extend(connection, sketch, model, version, last, rows, [row.seq for row in rows])
     return len(rows)
@@ -124,8 +146,11 @@ def _extend(
     open_ = last if last is not None and last.sketch == sketch.name and last.rows < ROWS else None
     parts = cuts([hour_of(row.at) for row in rows], open_.rows if open_ else 0, open_.hour if open_ else None)
     new = []
+    came: Sequence[str] = last.slices or () if last is not None else ()
     for start, end in parts:
         part = rows[start:end]
+        sliced = count_slices(sketch, placed[start:end], part, came)
+        came = list(sliced)
         found = {
             "last_seq": seqs[end - 1],
             "rows": len(part),
@@ -136,15 +161,23 @@ def _extend(
         }
         hour = hour_of(part[0].at)
         if start == 0 and open_ is not None and open_.hour == hour:
-            _merge(connection, model, version, open_, found)
+            _merge(connection, model, version, open_, found, sliced)
             continue
         own = {"model": model, "version": version, "first_seq": seqs[start], "sketch": sketch.name}
-        new.append(found | own | {"hour": hour, "counts": _packed(found["counts"])})
+        new.append(found | own | pack(sliced) | {"hour": hour, "counts": _packed(found["counts"])})
     if new:
         connection.execute(insert(blocks), new)
 
 
-def _merge(connection: Connection, model: str, version: str, last: Row[Any], found: dict[str, Any]) -> None:
+def _merge(
+    connection: Connection,
+    model: str,
+    version: str,
+    last: Row[Any],
+    found: dict[str, Any],
+    sliced: dict[str, Ints],
+) -> None:
+    before = unpack(last.slices, last.slice_counts)
     key = (blocks.c.model == model, blocks.c.version == version, blocks.c.first_seq == last.first_seq)
     connection.execute(
         update(blocks)
@@ -156,6 +189,7 @@ def _merge(connection: Connection, model: str, version: str, last: Row[Any], fou
             end_at=max(last.end_at, found["end_at"]),
             counts=_packed(np.frombuffer(last.counts, dtype=np.uint8) + found["counts"]),
             embedding_sum=_added(last.embedding_sum, found["embedding_sum"]),
+            **pack({name: cells + before.get(name, 0) for name, cells in sliced.items()}),
         )
     )
 

@@ -36,6 +36,7 @@ NUMBERS = ("similarity", "confidence", "characters", "non_letters", "repetition"
 CLASSES = ("label", "language")
 LATENCY = tuple(float(2 ** (step / 2)) for step in range(-4, 29))  # ms: fixed, the reference has none
 SERIES = (*NUMBERS, *CLASSES, "latency")
+SLICED = ("similarity", "confidence", "label")  # the strongest: counted by slice too, see slices.py
 
 
 def gaps(reference_rows: int, bins: Bins) -> list[int]:
@@ -82,6 +83,7 @@ class Sketch:
     wrong: Ints
     profile: Profile
     name: str = ""  # of this content
+    slices: tuple[str, ...] = ()  # metadata keys by which rows are counted too: no content, the user's choice
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -94,6 +96,17 @@ class Sketch:
         """Where the cells of each series lie in a row of counts."""
         ends = np.cumsum([self.sizes[name] for name in SERIES]).tolist()
         return {name: slice(end - self.sizes[name], end) for name, end in zip(SERIES, ends, strict=True)}
+
+    @cached_property
+    def sliced_cells(self) -> Ints:
+        """The cells that are counted by slice, in a row of counts."""
+        return np.concatenate([np.arange(self.cells)[self.places[name]] for name in SLICED])
+
+    @cached_property
+    def slice_places(self) -> dict[str, slice]:
+        """Where the cells of each series lie in a row of a slice's counts."""
+        ends = np.cumsum([self.sizes[name] for name in SLICED]).tolist()
+        return {name: slice(end - self.sizes[name], end) for name, end in zip(SLICED, ends, strict=True)}
 
     @property
     def cells(self) -> int:

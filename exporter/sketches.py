@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from exporter.sketch import Sketch, fit_sketch, from_bytes, to_bytes
 from exporter.tables import reference, sketches, versions
 
 _KEPT = 64  # sketches in memory, about 100 kB each
-_held: OrderedDict[str, Sketch] = OrderedDict()  # by name: a name is a hash of the content
+# By name, which is a hash of the content, and slices.
+_held: OrderedDict[tuple[str, tuple[str, ...]], Sketch] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +43,30 @@ def read_sketch(connection: Connection, model: str, version: str) -> Sketch | No
     descriptors, whose series then have no reference.
     """
     own = (sketches.c.model == model, sketches.c.version == version)
-    name = connection.scalar(select(sketches.c.name).where(*own))
-    if name is None:
+    found = connection.execute(select(sketches.c.name, sketches.c.slices).where(*own)).first()
+    if found is None:
         return _of_reference(connection, model, version)
-    sketch = _held.get(name)
+    key = found.name, tuple(found.slices or ())
+    sketch = _held.get(key)
     if sketch is None:
-        sketch = from_bytes(connection.execute(select(sketches.c.content).where(*own)).scalar_one())
-        _held[name] = sketch
+        content = connection.execute(select(sketches.c.content).where(*own)).scalar_one()
+        sketch = _held[key] = replace(from_bytes(content), slices=key[1])
         while len(_held) > _KEPT:
             _held.popitem(last=False)
     return sketch
+
+
+def slice_by(db: Engine, model: str, version: str, keys: Sequence[str]) -> None:
+    """Count the version's rows by these metadata keys too, from the next row on; all of them by `rebuild`.
+
+    A version that an earlier release registered has no sketch of its own, and no slices.
+    """
+    own = (sketches.c.model == model, sketches.c.version == version)
+    with db.connect() as connection:
+        found = connection.execute(select(sketches.c.slices).where(*own)).first()
+    if found is not None and tuple(found.slices or ()) != tuple(keys):
+        with db.begin() as connection:
+            connection.execute(update(sketches).where(*own).values(slices=list(keys) or None))
 
 
 def _of_reference(connection: Connection, model: str, version: str) -> Sketch | None:

@@ -205,6 +205,7 @@ sketches = Table(
     Column("version", Text, primary_key=True),
     Column("name", Text, nullable=False),  # of the content
     Column("content", LargeBinary, nullable=False),
+    Column("slices", JSON(none_as_null=True)),  # metadata keys by which rows are counted too, see slices.py
     ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
 )
 
@@ -224,6 +225,8 @@ blocks = Table(
     Column("sketch", Text, nullable=False),  # name of the sketch that has these cells
     Column("counts", LargeBinary, nullable=False),  # uint8 [cells]
     Column("embedding_sum", LargeBinary),  # float32 little endian [hidden], None without embeddings
+    Column("slices", JSON(none_as_null=True)),  # that came so far, in order, as "language=de"
+    Column("slice_counts", LargeBinary),  # slices.pack: uint8 [slices, cells of sketch.SLICED]
 )
 
 # A challenger that answers beside the champion; one a model. Promoting or rolling back ends it.

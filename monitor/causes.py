@@ -30,7 +30,13 @@ def observe_causes(
         "reasons": list(decision.reasons),
         "evidence": {one.detector: {"effect": one.effect, "p_value": one.p_value} for one in found},
     }
-    moves = signals(situation.log_es, situation.log_page_line, looked_at=looked_at, paged=decision.causes)
+    moves = signals(
+        situation.log_es,
+        situation.log_page_line,
+        looked_at=looked_at,
+        paged=decision.causes,
+        slice_keys=situation.slice_keys,
+    )
     for cause, signal in moves.items():
         known = episodes.find_open(connection, model, cause)
         began = {} if known and "onset_seq" in known.detail else {"onset_seq": onset}
@@ -61,7 +67,12 @@ def _mended(connection: Connection, model: str, found: Sequence[Evidence]) -> bo
 
 
 def signals(
-    log_es: Mapping[str, float], log_page_line: float, *, looked_at: Sequence[str], paged: Sequence[str]
+    log_es: Mapping[str, float],
+    log_page_line: float,
+    *,
+    looked_at: Sequence[str],
+    paged: Sequence[str],
+    slice_keys: int = 0,
 ) -> dict[str, Signal]:
     """The signal of every cause: "page" as decided, "rising" from half the page line on, otherwise "quiet".
 
@@ -71,7 +82,7 @@ def signals(
     moves: dict[str, Signal] = {f"threshold:{name}": "quiet" for name in looked_at}
     for detector, log_e in log_es.items():
         cause = policy.cause_of(detector)
-        if weighted(detector, log_e) >= _RISING * log_page_line:
+        if weighted(detector, log_e, slice_keys) >= _RISING * log_page_line:
             moves[cause] = "rising"
         moves.setdefault(cause, "quiet")
     moves |= dict.fromkeys(paged, "page")

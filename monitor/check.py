@@ -25,6 +25,7 @@ from monitor.facts import Facts, Judged, judge_facts, prepare_facts, read_facts,
 from monitor.follow_up import follow_up
 from monitor.label_counts import keep_count
 from monitor.pager import page_line
+from monitor.reference import write_slice_references
 from monitor.report import ReportResult
 from monitor.report_rows import write_metrics
 from monitor.settings import ModelSettings, MonitorSettings
@@ -136,11 +137,13 @@ def _write(
         if not _is_current(connection, facts):  # promoted, rolled back or settled while facts were read
             return None
         if facts.fresh_pager:
-            history.begin_pager(connection, model, version, facts.alpha, now)
+            history.begin_pager(connection, model, version, facts.alpha, now, settings.slices)
         history.write_wealth(connection, model, version, judged.held, now)
+        write_slice_references(connection, judged.grown, now)
         situation = replace(
             situate(connection, model, version, "check", retrains, now, window=facts.window),
             log_es={name: wealth.log_e for name, wealth in judged.held.items()},
+            slice_keys=len(settings.slices),
             log_page_line=page_line(facts.alpha),
             exceeded=judged.report.exceeded if judged.report else (),
         )

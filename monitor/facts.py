@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from exporter.blocks import catch_up
+from exporter.sketches import slice_by
 from monitor import history
 from monitor.evidence import Evidence, bettors, detectors, judge_window, open_wealth
 from monitor.explain.sealed import with_texts
 from monitor.pager import Wealth
-from monitor.reference import Reference, freeze_season, read_live_reference
+from monitor.reference import (
+    Reference,
+    SliceReference,
+    freeze_season,
+    read_live_reference,
+    read_slice_references,
+)
 from monitor.report import ReportRequest, ReportResult, run_report
 from monitor.settings import ModelSettings, MonitorSettings
+from monitor.slices import judge_slices, open_slices
 from monitor.tallies import Tally, read_answers, read_before, read_outcomes, read_period, read_tally
 from monitor.windows import read_labelled, read_reference, read_sample
 
@@ -34,6 +43,7 @@ class Facts:
     recent: Tally | None  # what severity looks back on, None: the window
     labelled: Tally | None
     outcomes: Tally | None = None  # of requests
+    slices: Mapping[str, SliceReference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +51,12 @@ class Judged:
     evidence: tuple[Evidence, ...]
     held: dict[str, Wealth]
     report: ReportResult | None
+    grown: tuple[SliceReference, ...] = ()  # references of slices that took the window's rows
 
 
 def prepare_facts(db: Engine, model: str, version: str, settings: ModelSettings, now: float) -> None:
     """Count what the loader did not, and freeze the first season once it is complete."""
+    slice_by(db, model, version, settings.slices)
     catch_up(db, model, version)
     freeze_season(db, model, version, settings.season, now=now)
 
@@ -61,7 +73,8 @@ def read_facts(db: Engine, model: str, version: str, settings: ModelSettings, no
         outcomes = read_outcomes(connection, model, version, after_hour=cursor.outcome_hour, now=now)
         if window is None and max(labelled.rows, outcomes.rows) < settings.min_window:
             return None
-        alpha, held = _pager(connection, reference)
+        slices = read_slice_references(connection, reference) if settings.slices else {}
+        alpha, held = _pager(connection, reference, slices, settings)
         budget = settings.false_pages_per_year
         return Facts(
             model=model,
@@ -75,6 +88,7 @@ def read_facts(db: Engine, model: str, version: str, settings: ModelSettings, no
             recent=_recent(connection, reference, settings, window),
             labelled=labelled if labelled.rows >= settings.min_window else None,
             outcomes=outcomes if outcomes.rows >= settings.min_window else None,
+            slices=slices,
         )
 
 
@@ -100,7 +114,12 @@ def judge_facts(facts: Facts, settings: ModelSettings, report: ReportResult | No
         if wealth is not None:
             held[detector.name] = wealth
         found.append(one)
-    return Judged(evidence=tuple(found), held=held, report=report)
+    if facts.window is None:
+        return Judged(evidence=tuple(found), held=held, report=report)
+    sliced = judge_slices(facts.window, facts.reference, facts.slices, facts.held)
+    return Judged(
+        evidence=(*found, *sliced.evidence), held=held | sliced.held, report=report, grown=tuple(sliced.grown)
+    )
 
 
 def report_facts(
@@ -138,7 +157,7 @@ def report_facts(
 def _next_window(
     connection: Connection, reference: Reference, settings: ModelSettings, after_seq: int
 ) -> Tally | None:
-    span = reference.span(after_seq)
+    span = reference.span(after_seq, sliced=bool(settings.slices))
     if settings.period is not None:
         return read_period(connection, span, period=settings.period)
     return read_tally(connection, span, rows=settings.window)
@@ -153,15 +172,21 @@ def _recent(
     return read_before(connection, reference.span(0), until_seq=window.last_seq, rows=rows)
 
 
-def _pager(connection: Connection, reference: Reference) -> tuple[float | None, dict[str, Wealth]]:
+def _pager(
+    connection: Connection,
+    reference: Reference,
+    slices: Mapping[str, SliceReference],
+    settings: ModelSettings,
+) -> tuple[float | None, dict[str, Wealth]]:
     """The open pager's budget and what its bettors hold; None and e = 1 where a new one has to begin.
 
-    Wealth against other bins (another season, say) cannot go on: its pager ends, and the next one spends.
+    Wealth against other bins (another season, say) or with other slices, which part the budget in another
+    way, cannot go on: its pager ends, and the next one spends.
     """
     model, version = reference.model, reference.version
     ready = [one for one in bettors() if one.reads != "predictions" or reference.complete]
-    opened = {one.name: open_wealth(one, reference) for one in ready}
-    alpha = history.open_pager(connection, model, version)
+    opened = {one.name: open_wealth(one, reference) for one in ready} | open_slices(slices)
+    alpha = history.open_pager(connection, model, version, settings.slices)
     held = {} if alpha is None else history.read_wealth(connection, model, version)
     if any(one.m != opened[name].m for name, one in held.items() if name in opened):
         return None, opened

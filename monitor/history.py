@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +61,17 @@ def read_cursor(connection: Connection, model: str, version: str) -> Cursor:
     )
 
 
-def open_pager(connection: Connection, model: str, version: str) -> float | None:
-    """The error budget of the version's open pager, None where none is open."""
-    statement = select(pagers.c.alpha).where(
+def open_pager(
+    connection: Connection, model: str, version: str, slices: Sequence[str] | None = None
+) -> float | None:
+    """The error budget of the version's open pager, None where none is open (with these slices, if given)."""
+    statement = select(pagers.c.alpha, pagers.c.slices).where(
         pagers.c.model == model, pagers.c.version == version, pagers.c.ended_at.is_(None)
     )
-    alpha: float | None = connection.execute(statement).scalar()
+    found = connection.execute(statement).first()
+    if found is None or (slices is not None and tuple(found.slices or ()) != tuple(slices)):
+        return None
+    alpha: float = found.alpha
     return alpha
 
 
@@ -75,12 +81,21 @@ def next_alpha(connection: Connection, model: str, budget: float, now: float) ->
     return pager.pager_alpha(1 + connection.execute(statement).scalar_one(), budget)
 
 
-def begin_pager(connection: Connection, model: str, version: str, alpha: float, now: float) -> None:
+def begin_pager(
+    connection: Connection, model: str, version: str, alpha: float, now: float, slices: Sequence[str] = ()
+) -> None:
     """End the model's pager and open one for `version`; its wealth starts from e = 1."""
     end_pager(connection, model, now)
     connection.execute(delete(wealth).where(wealth.c.model == model, wealth.c.version == version))
     connection.execute(
-        insert(pagers).values(model=model, version=version, alpha=alpha, started_at=now, ended_at=None)
+        insert(pagers).values(
+            model=model,
+            version=version,
+            alpha=alpha,
+            started_at=now,
+            ended_at=None,
+            slices=list(slices) or None,
+        )
     )
 
 

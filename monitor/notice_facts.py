@@ -12,6 +12,7 @@ from monitor.episodes import Episode, list_episodes
 from monitor.evidence import weighted
 from monitor.notices import Notice
 from monitor.settings import MonitorSettings
+from monitor.slice_names import slice_keys
 from monitor.tables import checks, episodes, evidence, explanations, jobs
 
 WINDOWS = 60  # checks in the picture
@@ -152,7 +153,8 @@ def _effects(connection: Connection, check: int) -> list[Facts]:
     """The detectors that won most, the strongest first."""
     query = select(evidence).where(evidence.c.check_id == check, evidence.c.enough)
     rows = [row for row in connection.execute(query).mappings() if row["log_e"] is not None]
-    rows.sort(key=lambda row: -weighted(row["detector"], row["log_e"]))
+    keys = len(slice_keys(row["detector"] for row in rows))
+    rows.sort(key=lambda row: -weighted(row["detector"], row["log_e"], keys))
     return [
         {
             "detector": row["detector"],

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from monitor.evidence import detectors, page_score, weighted
+from monitor.slice_names import split_name
 
 Action = Literal["none", "wait", "retrain"]
 Asked = Literal["check", "schedule", "manual"]
 Trigger = Literal["page", "threshold", "accuracy", "labels", "schedule", "manual"]
 
 HALF_OPEN = 2.0  # times the labels of the last refused challenger: the breaker lets one more through
+_NAMED = 3  # slices in a sentence
 LOSS_LINE = math.log(20)  # of a loss that asks for a retrain: nobody is woken, and a verdict follows
 
 
@@ -42,6 +44,7 @@ class Situation:
     log_es: Mapping[str, float] = field(
         default_factory=dict
     )  # of every detector's wealth, also of those at rest
+    slice_keys: int = 0  # metadata keys whose slices share the budget
     log_page_line: float = math.inf
     exceeded: Sequence[str] = ()  # Evidently metrics over their configured limit
     open_causes: Sequence[str] = ()  # of episodes that are not resolved
@@ -60,7 +63,13 @@ class Situation:
     @property
     def log_e(self) -> float | None:
         """The combined log e-value that pages, None before the first window."""
-        return page_score(self.log_es) if self.log_es else None
+        return page_score(self.log_es, self.slice_keys) if self.log_es else None
+
+    @property
+    def over(self) -> list[str]:
+        """The detectors that page by themselves."""
+        weigh = self.log_es.items()
+        return [name for name, won in weigh if weighted(name, won, self.slice_keys) >= self.log_page_line]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +102,27 @@ def decide(situation: Situation, limits: Limits) -> Decision:
 
 def _page_causes(situation: Situation) -> tuple[str, ...]:
     """Name what the detectors that are over the line have seen."""
-    line = situation.log_page_line
-    over = [name for name, log_e in situation.log_es.items() if weighted(name, log_e) >= line]
-    return tuple(sorted({cause_of(name) for name in over}))
+    return tuple(sorted({cause_of(name) for name in situation.over}))
+
+
+def _in_slices(situation: Situation) -> str:
+    """Name the slices whose own detectors are over the line."""
+    slices = sorted({slice_ for _, slice_ in map(split_name, situation.over) if slice_})
+    more = f" and {len(slices) - _NAMED} more" if len(slices) > _NAMED else ""
+    return f" in {', '.join(slices[:_NAMED])}{more}" if slices else ""
 
 
 def cause_of(detector: str) -> str:
-    """Name the cause under which a detector's page is filed.
+    """Name the cause under which a detector's page is filed: the same for the whole and its slices.
 
-    >>> cause_of("accuracy"), cause_of("similarity"), cause_of("class_mix")
+    >>> cause_of("accuracy"), cause_of("similarity[language=de]"), cause_of("class_mix")
     ('accuracy', 'drift', 'class_mix')
     """
-    if detector == "accuracy":
+    whole, _ = split_name(detector)
+    if whole == "accuracy":
         return "accuracy"
     loss = {found.name for found in detectors() if found.means_loss}
-    return "drift" if detector in loss else detector
+    return "drift" if whole in loss else whole
 
 
 def _trigger(situation: Situation, causes: set[str], limits: Limits) -> tuple[Trigger | None, str]:
@@ -116,7 +131,7 @@ def _trigger(situation: Situation, causes: set[str], limits: Limits) -> tuple[Tr
     if situation.asked == "schedule":
         return _scheduled(situation)
     if lost := sorted(causes & {"accuracy", "drift"}):
-        return "page", f"The pager proved a change ({', '.join(lost)})."
+        return "page", f"The pager proved a change ({', '.join(lost)}){_in_slices(situation)}."
     if exceeded := sorted(
         cause.removeprefix("threshold:") for cause in causes if cause.startswith("threshold:")
     ):
@@ -132,7 +147,7 @@ def _trigger(situation: Situation, causes: set[str], limits: Limits) -> tuple[Tr
             "labels",
             f"{fresh} labels are new since the champion was made (new_labels = {limits.new_labels}).",
         )
-    return None, _quiet(causes)
+    return None, _quiet(causes, _in_slices(situation))
 
 
 def _scheduled(situation: Situation) -> tuple[Trigger | None, str]:
@@ -141,11 +156,11 @@ def _scheduled(situation: Situation) -> tuple[Trigger | None, str]:
     return "schedule", f"The schedule asked, and {situation.labels_since_champion} labels are new."
 
 
-def _quiet(causes: set[str]) -> str:
+def _quiet(causes: set[str], where: str) -> str:
     if not causes:
         return "Nothing has changed that the evidence can prove."
     changed = "the mix of classes" if causes == {"class_mix"} else ", ".join(sorted(causes))
-    return f"Only {changed} changed: that need not cost accuracy, so it does not retrain."
+    return f"Only {changed} changed{where}: that need not cost accuracy, so it does not retrain."
 
 
 def _said(log_e: float) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, ScalarSelect, Select, and_, func,
 from exporter.database import clock
 from exporter.tables import deployments, versions
 from monitor.lease import LEADER
+from monitor.slice_names import split_name
 from monitor.story import powers
 from monitor.tables import checks, deliveries, due_slots, episodes, evidence, jobs, leases
 
@@ -156,6 +157,7 @@ def _evidence(connection: Connection, fleet: Fleet) -> Iterator[Sample]:
     told = {
         (owner[row.check_id], row.detector): row
         for row in connection.execute(query.order_by(evidence.c.check_id))
+        if not split_name(row.detector)[1]  # clients name slices: no label is made of that
     }
     for labels, row in told.items():
         yield "detector_powers", labels, powers(row.log_e)

@@ -37,6 +37,7 @@ Thresholds = Annotated[dict[str, float], AfterValidator(known_thresholds)]
 
 
 Season = Literal["none", "hour-of-day", "hour-of-week"]
+SliceKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 class MonitorSettings(BaseModel):
@@ -85,6 +86,7 @@ class ModelSettings(BaseModel):
     period: Seconds | None = None  # judge whole hours such as "1h" or "1d" instead of `window` rows
     rolling: int = Field(default=1, ge=1)  # windows that effect and p-value look back on; bets never do
     season: Season = "none"  # compare like hours; the first day or week of traffic becomes the reference
+    slices: tuple[SliceKey, ...] = Field(default=(), max_length=4)  # metadata keys, judged by value too
     min_window: int = Field(default=30, ge=1)  # fewer rows than this are never evidence
     error_rate: float = Field(default=0.01, ge=1e-5, le=0.5)  # share of requests that may fail
     false_pages_per_year: float = Field(default=0.02, gt=0, le=1)
@@ -118,6 +120,13 @@ class ModelSettings(BaseModel):
         if rollout not in ((), ("shadow",), ("canary",), ("shadow", "canary")):
             raise ValueError('rollout is ["shadow"], ["canary"], ["shadow", "canary"] or []')
         return rollout
+
+    @field_validator("slices")
+    @classmethod
+    def _each_once(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(slices)) < len(slices):
+            raise ValueError("slices names a metadata key twice")
+        return tuple(sorted(slices))
 
     @field_validator("period")
     @classmethod

@@ -100,6 +100,7 @@ pagers = Table(
     Column("alpha", Double, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("ended_at", Double),
+    Column("slices", JSON(none_as_null=True)),  # metadata keys that share its budget, None: the whole has all
     Index(
         "uq_pagers_one_open",
         "model",
@@ -120,6 +121,20 @@ seasons = Table(
     Column("sketch", Text, nullable=False),  # name of the sketch that has these cells
     Column("strata", JSON, nullable=False),  # {stratum: rows in each cell of the sketch}
     Column("frozen_at", Double, nullable=False),
+)
+
+# A slice's first rows under a version, until they are enough and frozen: the reference of its bettors.
+slice_references = Table(
+    "slice_references",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("slice", Text, primary_key=True),  # "language=de"
+    Column("season", Text, nullable=False),  # settings.Season
+    Column("sketch", Text, nullable=False),  # name of the sketch that has these cells
+    Column("strata", JSON, nullable=False),  # {stratum: rows in each cell of sketch.slice_places}
+    Column("start_at", Double, nullable=False),  # of its first window
+    Column("frozen_at", Double),  # None: it still grows, and nobody bets
 )
 
 episodes = Table(

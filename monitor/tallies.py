@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, case, func, select
 from exporter import outcomes
 from exporter.blocks import HOUR_S, read_rows
 from exporter.sketch import Sketch
+from exporter.slices import SliceSum, count_slices
 from exporter.tables import blocks, labels, predictions, rollups
 from monitor.label_counts import first_unseen, labelled
 from monitor.ranks import Ints
@@ -27,6 +28,7 @@ _COLUMNS = tuple(
     blocks.c[name]
     for name in ("first_seq", "last_seq", "rows", "hour", "start_at", "end_at", "sketch", "counts")
 )
+_SLICED = (blocks.c.slices, blocks.c.slice_counts)
 
 
 def stratum_of(hour: int, season: Season) -> int:
@@ -44,6 +46,7 @@ class Tally:
 
     places: Mapping[str, slice]  # of each series in a row of cells
     strata: Mapping[int, Ints] = field(default_factory=dict)  # [cells]
+    slices: Mapping[str, Mapping[int, Ints]] = field(default_factory=dict)  # the same of each slice with rows
     rows: int = 0
     first_seq: int = 0  # of predictions, of labels ("correct") or of hours ("failed")
     last_seq: int = 0
@@ -80,6 +83,7 @@ class Span:
     version: str
     season: Season = "none"
     after_seq: int = 0
+    sliced: bool = False  # count by slice too
 
 
 CORRECT = {"correct": slice(0, 2)}  # cells: wrong, right
@@ -172,6 +176,7 @@ class _Adder:
         self._span = span
         self._packed: dict[int, list[bytes]] = {}
         self._counted: dict[int, Ints] = {}
+        self._slices = SliceSum()
         self._seqs: list[int] = []
         self._times: list[float] = []
         self.rows = 0
@@ -184,21 +189,32 @@ class _Adder:
             return
         after = max(span.after_seq, block.first_seq - 1)
         rows = read_rows(
-            connection, span.model, span.version, after_seq=after, until_seq=block.last_seq, limit=most
+            connection,
+            span.model,
+            span.version,
+            after_seq=after,
+            until_seq=block.last_seq,
+            limit=most,
+            metadata=span.sliced,
         )
         if rows:
-            self._add_rows(rows, stratum_of(block.hour, span.season))
+            self._add_rows(rows, block)
 
     def _add_block(self, block: Row[Any]) -> None:
         stratum = stratum_of(block.hour, self._span.season)
         self._packed.setdefault(stratum, []).append(block.counts)
+        if self._span.sliced:
+            self._slices.add_block(stratum, block.slices, block.slice_counts)
         self._seqs += [block.first_seq, block.last_seq]
         self._times += [block.start_at, block.end_at]
         self.rows += block.rows
 
-    def _add_rows(self, rows: Sequence[Row[Any]], stratum: int) -> None:
-        sketch = self._span.sketch
-        self._counted[stratum] = self._counted.get(stratum, 0) + sketch.count(sketch.place(rows))
+    def _add_rows(self, rows: Sequence[Row[Any]], block: Row[Any]) -> None:
+        sketch, stratum = self._span.sketch, stratum_of(block.hour, self._span.season)
+        placed = sketch.place(rows)
+        self._counted[stratum] = self._counted.get(stratum, 0) + sketch.count(placed)
+        if self._span.sliced and block.slices:
+            self._slices.add(stratum, count_slices(sketch, placed, rows, block.slices))
         self._seqs += [rows[0].seq, rows[-1].seq]
         self._times += [row.at for row in rows]
         self.rows += len(rows)
@@ -211,6 +227,7 @@ class _Adder:
         return Tally(
             places=self._span.sketch.places,
             strata=dict(sorted(strata.items())),
+            slices=self._slices.total(),
             rows=self.rows,
             first_seq=min(self._seqs, default=0),
             last_seq=max(self._seqs, default=0),
@@ -229,7 +246,8 @@ def _blocks_of(connection: Connection, span: Span) -> Iterator[Row[Any]]:
 
 
 def _own(span: Span) -> Select[Any]:
-    return select(*_COLUMNS).where(blocks.c.model == span.model, blocks.c.version == span.version)
+    chosen = (*_COLUMNS, *_SLICED) if span.sliced else _COLUMNS
+    return select(*chosen).where(blocks.c.model == span.model, blocks.c.version == span.version)
 
 
 def _paged(connection: Connection, query: Select[Any], *, newest_first: bool = False) -> Iterator[Row[Any]]:

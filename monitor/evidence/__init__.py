@@ -4,6 +4,11 @@ A detector is any module of this package with a `detector` in it; it is found by
 a series (`exporter.sketch`: one number a row, counted when the row came in) and says how to bet on it and how
 to say how large and how surprising a change is. The detectors of the main signals hold most of the page's
 budget: `weight` is the share of it that a detector may spend, fixed beforehand.
+
+Where the user names slices, the detectors of the whole spend their weights of 1 - SLICE_SHARE, and those that
+read slices too ("similarity[language=de]") part SLICE_SHARE in proportion to their weights, equally over all
+the slices that there can be: nothing depends on which of them come. The union bound over the bettors holds
+whatever they have in common; a pager keeps the keys that it began with (`tables.pagers`).
 """
 
 from __future__ import annotations
@@ -18,14 +23,17 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from exporter.sketch import Sketch
+from exporter.sketch import SLICED, Sketch
+from exporter.slices import MOST_VALUES
 from monitor import pager, ranks
 from monitor.ranks import Ints
-from monitor.reference import Reference
+from monitor.reference import Reference, SliceReference
 from monitor.severity import Severity
+from monitor.slice_names import split_name
 from monitor.tallies import Tally
 
 Reads = Literal["predictions", "labels", "requests"]
+SLICE_SHARE = 0.2  # of the page's budget
 MIN_REFERENCE = 20  # rows: below, the smallest bins hold no gap and a p-value says nothing
 
 
@@ -73,25 +81,49 @@ def bettors() -> tuple[Detector, ...]:
     return tuple(found for found in detectors() if found.bet is not None)
 
 
-def page_score(log_es: Mapping[str, float]) -> float:
-    """Return the log e-value that pages: `pager.combine` of the detectors' with their weights."""
-    return pager.combine(list(log_es.values()), [_weight(name) for name in log_es])
+@cache
+def slice_bettors() -> tuple[Detector, ...]:
+    """Return the detectors that bet on slices too, by name."""
+    return tuple(found for found in bettors() if found.series in SLICED and found.weight)
 
 
-def weighted(detector: str, log_e: float) -> float:
+def page_score(log_es: Mapping[str, float], keys: int = 0) -> float:
+    """Return the log e-value that pages: `pager.combine` of the detectors' with their weights.
+
+    `keys` is the number of metadata keys whose slices share the budget.
+    """
+    return pager.combine(list(log_es.values()), [weight_of(name, keys) for name in log_es])
+
+
+def weighted(detector: str, log_e: float, keys: int = 0) -> float:
     """Return what a detector's log e-value is worth against the page line: its share of the budget counts.
 
     >>> round(weighted("similarity", 5.0), 3), weighted("no such detector", 5.0)
     (4.084, -inf)
+    >>> round(weighted("similarity", 5.0, keys=1), 3)
+    3.861
     """
-    return pager.combine([log_e], [_weight(detector)])
+    return pager.combine([log_e], [weight_of(detector, keys)])
 
 
-def _weight(detector: str) -> float:
-    return next((found.weight for found in bettors() if found.name == detector), 0.0)
+def weight_of(detector: str, keys: int = 0) -> float:
+    """Return the share of the page's budget that a detector may spend where `keys` metadata keys make slices.
+
+    >>> slices = [f"channel={number}" for number in range(MOST_VALUES + 1)]
+    >>> names = [f"{one.name}[{slice_}]" for one in slice_bettors() for slice_ in slices]
+    >>> round(sum(weight_of(name, keys=1) for name in names), 9), weight_of(names[0], keys=0)
+    (0.2, 0.0)
+    """
+    whole, slice_ = split_name(detector)
+    own = next((found.weight for found in bettors() if found.name == whole), 0.0)
+    if not slice_:
+        return own * (1 - SLICE_SHARE) if keys else own
+    if not keys:
+        return 0.0
+    return SLICE_SHARE * own / sum(one.weight for one in slice_bettors()) / (keys * (MOST_VALUES + 1))
 
 
-def open_wealth(detector: Detector, reference: Reference) -> pager.Wealth:
+def open_wealth(detector: Detector, reference: Reference | SliceReference) -> pager.Wealth:
     """Return the e = 1 with which a detector begins against a reference."""
     assert detector.bet is not None
     strata = reference.of(detector.series)
@@ -106,7 +138,7 @@ def open_wealth(detector: Detector, reference: Reference) -> pager.Wealth:
 def judge_window(
     detector: Detector,
     window: Tally,
-    reference: Reference,
+    reference: Reference | SliceReference,
     wealth: pager.Wealth | None,
     *,
     minimum: int,
@@ -154,7 +186,9 @@ def seed(model: str, version: str, detector: str, first_seq: int) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def _counts(detector: Detector, window: Tally, reference: Reference, wealth: pager.Wealth) -> ranks.Floats:
+def _counts(
+    detector: Detector, window: Tally, reference: Reference | SliceReference, wealth: pager.Wealth
+) -> ranks.Floats:
     """The window's rows in the wealth's bins, stratum by stratum: [H, K]."""
     there, here = reference.of(detector.series), window.of(detector.series)
     if wealth.bet == "rate":

@@ -11,7 +11,7 @@ from exporter import registry
 from exporter.labels import record_labels
 from exporter.loader import store
 from exporter.outcomes import Outcomes
-from exporter.prediction import Prediction
+from exporter.prediction import Metadata, Prediction
 from exporter.registration import register
 from exporter.tables import reference
 from monitor import episodes, history, jobs, pager, stored_wealth, tables
@@ -34,7 +34,9 @@ class Stream:
                 connection.execute(select(reference).where(reference.c.version == "v1")).mappings().all()
             )
 
-    def send(self, rows: int, *, down: float = 0.0, version: str = "v1") -> list[str]:
+    def send(
+        self, rows: int, *, down: float = 0.0, version: str = "v1", metadata: Metadata | None = None
+    ) -> list[str]:
         chosen = [self.rows[number] for number in self.rng.integers(len(self.rows), size=rows)]
         made = [
             Prediction(
@@ -54,7 +56,7 @@ class Stream:
                 truncated=False,
                 queue_ms=0.0,
                 run_ms=0.0,
-                metadata={},
+                metadata=metadata or {},
             )
             for number, row in enumerate(chosen)
         ]
