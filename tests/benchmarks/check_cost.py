@@ -1,6 +1,7 @@
 """What a check costs: one window of a million rows, the next one, and a thousand models by one process.
 
-python -m tests.benchmarks.check_cost [--quick] [models] [window]     JSON lines; SQLite in a temporary folder
+python -m tests.benchmarks.check_cost [--quick] [models] [slices] [window]
+JSON lines; SQLite in a temporary folder
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tests.exporter.versions import build_version, sentence
 
 HIDDEN = 16
 BATCH = 5000
+CHANNELS = 10
 MONITOR = MonitorSettings(evidently=False)
 
 
@@ -73,7 +75,7 @@ def answers(rng: np.random.Generator, model: str, rows: int, *, first: int, at: 
             truncated=False,
             queue_ms=0.1,
             run_ms=2.0,
-            metadata={},
+            metadata={"channel": f"c{(first + number) % CHANNELS}"},
             descriptors=described[text].numbers,
             words=described[text].words,
         )
@@ -130,6 +132,23 @@ def one_window(db: Engine, home: Path, rows: int) -> None:
     say(figure="nothing new", windows=windows, check_cpu_s=round(cpu, 4))
 
 
+def ten_slices(db: Engine, home: Path, windows: int) -> None:
+    """Checks of 1,000 rows of ten slices, each from its reference on, beside the same without slices."""
+    for name, keys in zip(copies(db, 2, prefix="s"), ((), ("channel",)), strict=True):
+        settings, stored, spent = ModelSettings(window=1000, slices=keys), [], []
+        checked(db, home, name, settings)
+        for number in range(windows + 5):
+            stored.append(fill(db, name, 1000, first=1000 * number))
+            spent.append(checked(db, home, name, settings)[0])
+        say(
+            figure="next window of 1,000 rows",
+            slices=len(keys) * CHANNELS,
+            windows=windows,
+            check_cpu_ms=round(1000 * float(np.median(spent[5:])), 2),
+            store_cpu_us_a_row=round(1000 * float(np.median(stored[5:])), 1),
+        )
+
+
 def many_models(db: Engine, home: Path, models: int) -> None:
     names = list(copies(db, models))
     for name in names:
@@ -145,21 +164,22 @@ def many_models(db: Engine, home: Path, models: int) -> None:
     )
 
 
-def copies(db: Engine, models: int) -> Iterator[str]:
+def copies(db: Engine, models: int, *, prefix: str = "m") -> Iterator[str]:
     """The registered version under other names: only what checks read."""
     with db.begin() as connection:
         for table in (versions, sketches, deployments):
-            rows = [dict(row) for row in connection.execute(table.select()).mappings()]
-            made = [row | {"model": f"m{number}"} for number in range(models) for row in rows]
+            own = table.select().where(table.c.model == "router")
+            rows = [dict(row) for row in connection.execute(own).mappings()]
+            made = [row | {"model": f"{prefix}{number}"} for number in range(models) for row in rows]
             for start in range(0, len(made), 2000):
                 connection.execute(insert(table), made[start : start + 2000])
-    return (f"m{number}" for number in range(models))
+    return (f"{prefix}{number}" for number in range(models))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    parser.add_argument("figures", nargs="*", help="models, window; both where none is named")
+    parser.add_argument("figures", nargs="*", help="models, slices, window; all where none is named")
     given = parser.parse_args()
     share = 10 if given.quick else 1
     with tempfile.TemporaryDirectory() as folder:
@@ -169,6 +189,8 @@ def main() -> None:
         deployed(db, home)
         if "models" in (given.figures or ["models"]):
             many_models(db, home, 1000 // share)
+        if "slices" in (given.figures or ["slices"]):
+            ten_slices(db, home, 100 // share)
         if "window" in (given.figures or ["window"]):
             one_window(db, home, 1_000_000 // share)
         db.dispose()

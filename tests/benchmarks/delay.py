@@ -1,6 +1,6 @@
 """Windows until a page, on real text with a change in it; one JSON line a stream.
 
-python -m tests.benchmarks.delay [--quick] [--runs 40] [--first-seed 0]
+python -m tests.benchmarks.delay [--quick] [--runs 40] [--first-seed 0] [--only WORDS]
 The head, its hold-out and the rows are drawn afresh in every run. Ten clean windows come first; a page among
 them is early. `loss` counts pages whose cause means loss (drift, accuracy), `page` any.
 """
@@ -37,6 +37,7 @@ class Case:
     reference: int = 1000
     clean_windows: int = CLEAN_WINDOWS
     labels: bool = False
+    channel: str = ""  # a domain whose rows are a slice
     goal: str = ""
 
 
@@ -44,6 +45,20 @@ def new_intents(share: float) -> Change:
     def change(rest: Pool, rng: np.random.Generator) -> Pool:
         other = streams.shuffled(streams.clinc()[1], rng)
         return streams.shuffled(streams.mixed(rest, other, share), rng)
+
+    return change
+
+
+def new_intents_in(domain: str, share: float) -> Change:
+    """Only rows of one domain change, and `share` of those."""
+
+    def change(rest: Pool, rng: np.random.Generator) -> Pool:
+        other = streams.clinc()[1]
+        fresh = streams.shuffled(other.take(np.flatnonzero(other.truth == domain)), rng)
+        own = rest.truth == domain
+        gone = rng.permutation(np.flatnonzero(own))[: min(fresh.size, round(share * own.sum()))]
+        kept = rest.take(np.setdiff1d(np.arange(rest.size), gone))
+        return streams.shuffled(streams.joined(kept, fresh.take(np.arange(gone.size))), rng)
 
     return change
 
@@ -79,6 +94,16 @@ def cases() -> list[Case]:
     return [
         Case(name="clinc new intents 25 %", base=known, change=new_intents(0.25), goal="<= 2 in 90 %"),
         Case(name="clinc new intents 10 %", base=known, change=new_intents(0.1), goal="median <= 6"),
+        *(
+            Case(
+                name=f"clinc new intents in half of a tenth of the traffic, {told}",
+                base=known,
+                change=new_intents_in("banking", 0.5),
+                channel=channel,
+                goal="sooner with slices",
+            )
+            for channel, told in (("", "no slices"), ("banking", "a slice"))
+        ),
         Case(
             name="clinc typos 5 %",
             base=known,
@@ -118,6 +143,13 @@ def cases() -> list[Case]:
             name="clinc prior shift x12", base=known, change=prior_shift(12), goal="no page that means loss"
         ),
         Case(name="clinc unchanged", base=known, change=lambda rest, _: rest, goal="no page"),
+        Case(
+            name="clinc unchanged, a slice",
+            base=known,
+            change=lambda rest, _: rest,
+            channel="banking",
+            goal="no page",
+        ),
     ]
 
 
@@ -127,7 +159,11 @@ def tallies(case: Case, stream: Stream, rng: np.random.Generator) -> Iterator[Se
     placed = np.concatenate([stream.clean[:clean], stream.changed])
     right = np.concatenate([stream.clean_right[:clean], stream.changed_right])
     last = case.clean_windows + CHANGED_WINDOWS
-    for number, tally in enumerate(windows(stream.sketch, placed, case.window)[:last]):
+    slices = None
+    if case.channel:
+        own = stream.truth[: len(placed)] == case.channel
+        slices = np.where(own, "channel=a", "channel=b")
+    for number, tally in enumerate(windows(stream.sketch, placed, case.window, slices=slices)[:last]):
         given = [tally]
         if case.labels and number:
             before = right[(number - 1) * case.window : number * case.window]
@@ -147,7 +183,8 @@ def measure(case: Case, runs: int, *, first_seed: int = 0) -> dict[str, object]:
             clean=case.clean_windows * case.window,
             seed=seed,
         )
-        found.append(follow(stream.sketch, tallies(case, stream, np.random.default_rng(seed)), run=seed))
+        given = tallies(case, stream, np.random.default_rng(seed))
+        found.append(follow(stream.sketch, given, run=seed, keys=int(bool(case.channel))))
     first = Counter(name for one in found for name, at in one.by_detector.items() if at == one.page)
     return {
         "stream": case.name,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from exporter.sketch import Sketch
 from monitor.evidence import bettors, judge_window, open_wealth, page_score, weighted
 from monitor.pager import Wealth, page_line
 from monitor.policy import cause_of
 from monitor.ranks import Ints
-from monitor.reference import Reference
+from monitor.reference import Reference, SliceReference
+from monitor.slices import judge_slices, open_slices
 from monitor.tallies import CORRECT, Tally
 
 REPORTED = 0.001  # p-value of one window below which a detector reports drift
@@ -30,18 +32,36 @@ class Followed:
     drifted: set[str] = field(default_factory=set)  # small p-value in some window
 
 
-def windows(sketch: Sketch, placed: Ints, rows: int, *, first_seq: int = 1) -> list[Tally]:
-    """Whole windows of placed rows."""
+def windows(
+    sketch: Sketch,
+    placed: Ints,
+    rows: int,
+    *,
+    first_seq: int = 1,
+    slices: npt.NDArray[np.str_] | None = None,
+) -> list[Tally]:
+    """Whole windows of placed rows; `slices` [n] names each row's."""
     return [
         Tally(
             places=sketch.places,
             strata={0: sketch.count(placed[start : start + rows])},
+            slices={}
+            if slices is None
+            else sliced(sketch, placed[start : start + rows], slices[start : start + rows]),
             rows=rows,
             first_seq=first_seq + start,
             last_seq=first_seq + start + rows - 1,
         )
         for start in range(0, len(placed) - rows + 1, rows)
     ]
+
+
+def sliced(sketch: Sketch, placed: Ints, slices: npt.NDArray[np.str_]) -> dict[str, Mapping[int, Ints]]:
+    """Rows of each slice in its cells."""
+    return {
+        name: {0: sketch.count(placed[slices == name])[sketch.sliced_cells]}
+        for name in sorted(set(slices.tolist()))
+    }
 
 
 def answered(right: Ints, *, first_seq: int) -> Tally:
@@ -51,16 +71,23 @@ def answered(right: Ints, *, first_seq: int) -> Tally:
 
 
 def follow(
-    sketch: Sketch, given: Iterable[Sequence[Tally]], *, alpha: float = ALPHA, run: int = 0
+    sketch: Sketch, given: Iterable[Sequence[Tally]], *, alpha: float = ALPHA, run: int = 0, keys: int = 0
 ) -> Followed:
-    """Judge each window (predictions, and labels where they came) and note when it would have paged."""
+    """Judge each window (predictions, and labels where they came) and note when it would have paged.
+
+    `keys` is the number of metadata keys whose slices share the budget.
+    """
     reference = Reference(model=f"run {run}", version="v1", sketch=sketch)
     held = {one.name: open_wealth(one, reference) for one in bettors()}
+    slices: dict[str, SliceReference] = {}
     found = Followed()
     for number, tallies in enumerate(given, 1):
         for tally in tallies:
             _judge(tally, reference, held, found)
-        _note(found, {name: wealth.log_e for name, wealth in held.items()}, page_line(alpha), number)
+            if keys and tally.slices:
+                _judge_slices(tally, reference, slices, held)
+        log_es = {name: wealth.log_e for name, wealth in held.items()}
+        _note(found, log_es, page_line(alpha), number, keys)
     return found
 
 
@@ -76,10 +103,20 @@ def _judge(tally: Tally, reference: Reference, held: dict[str, Wealth], found: F
                 found.drifted.add(one.name)
 
 
-def _note(found: Followed, log_es: dict[str, float], line: float, number: int) -> None:
-    found.log_e = max(found.log_e, page_score(log_es))
+def _judge_slices(
+    tally: Tally, reference: Reference, slices: dict[str, SliceReference], held: dict[str, Wealth]
+) -> None:
+    for name, wealth in open_slices(slices).items():
+        held.setdefault(name, wealth)
+    judged = judge_slices(tally, reference, slices, held)
+    slices |= {one.slice: one for one in judged.grown}
+    held |= judged.held
+
+
+def _note(found: Followed, log_es: dict[str, float], line: float, number: int, keys: int) -> None:
+    found.log_e = max(found.log_e, page_score(log_es, keys))
     for name, log_e in log_es.items():
-        if weighted(name, log_e) >= line:
+        if weighted(name, log_e, keys) >= line:
             found.by_detector.setdefault(name, number)
             found.page = found.page or number
             if cause_of(name) in ("drift", "accuracy"):

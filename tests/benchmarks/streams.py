@@ -43,13 +43,14 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One run: a sketch, and rows placed in its cells [n, series] with right (1), wrong (0)."""
+    """One run: a sketch, and rows placed in its cells [n, series] right (1) or wrong (0), and the truth."""
 
     sketch: Sketch
     clean: Ints
     clean_right: Ints
     changed: Ints
     changed_right: Ints
+    truth: npt.NDArray[np.str_]  # of clean and changed rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def run(
         clean_right=_right(head, before),
         changed=sketch.place(head.answer(after)),
         changed_right=_right(head, after),
+        truth=np.concatenate([before.truth, after.truth]),
     )
 
 
