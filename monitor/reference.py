@@ -17,7 +17,7 @@ from monitor.errors import NoReferenceError
 from monitor.ranks import Ints
 from monitor.settings import Season
 from monitor.tables import seasons, slice_references
-from monitor.tallies import CORRECT, FAILED, Span, Tally, read_tally
+from monitor.tallies import CORRECT, FAILED, Span, Tally, read_first, read_tally
 
 _SEASON_S = {"hour-of-day": 86400, "hour-of-week": 604800}
 _MILLION = 1_000_000
@@ -162,7 +162,7 @@ def read_live_reference(connection: Connection, model: str, version: str, season
     if sketch is None:
         raise NoReferenceError(model, version)
     span = Span(sketch=sketch, model=model, version=version)
-    first = read_tally(connection, span, rows=FIRST_ROWS)
+    first = read_first(connection, span, rows=FIRST_ROWS)
     if season == "none":
         return Reference(model=model, version=version, sketch=sketch, first=first)
     found = connection.execute(

@@ -101,6 +101,20 @@ def read_tally(connection: Connection, span: Span, *, rows: int) -> Tally | None
     return None
 
 
+def read_first(connection: Connection, span: Span, *, rows: int) -> Tally | None:
+    """The span's first whole blocks with at least `rows` rows; None until a later block has begun.
+
+    Never of the predictions themselves: the first ones are long in the lake when a version has served a while.
+    """
+    adder = _Adder(span)
+    query = _own(span).where(blocks.c.first_seq > span.after_seq, blocks.c.sketch == span.sketch.name)
+    for block in _paged(connection, query):
+        if adder.rows >= rows:
+            return adder.tally()
+        adder.add(connection, block, most=block.rows)
+    return None
+
+
 def read_period(connection: Connection, span: Span, *, period: float) -> Tally | None:
     """The rows of the span's first period, or None while it is not over.
 

@@ -111,6 +111,23 @@ def test_what_severity_looks_back_on_ends_with_the_window(known: Engine) -> None
     assert (found.first_seq, found.last_seq, found.rows) == (101, 400, 300)
 
 
+def test_the_first_rows_stay_the_same_whatever_leaves_or_comes(known: Engine) -> None:
+    """Blocks that end with an hour, so that none ends at the thousandth row."""
+    add(known, rows(1090, every_s=40.0))
+    with known.connect() as connection:
+        was = read_live_reference(connection, "router", "v1", "none").first
+    assert was is not None
+    assert (was.rows, was.first_seq, was.last_seq) == (1080, 1, 1080)  # 90 rows an hour
+    with known.begin() as connection:
+        connection.execute(delete(predictions).where(predictions.c.seq <= 1000))
+    add(known, rows(1100, first=1090, every_s=40.0))
+    with known.connect() as connection:
+        now = read_live_reference(connection, "router", "v1", "none").first
+    assert now is not None
+    assert (now.rows, now.last_seq) == (was.rows, was.last_seq)
+    assert now.strata[0].tolist() == was.strata[0].tolist()
+
+
 def test_answers_are_counted_right_and_wrong_as_their_labels_come(known: Engine) -> None:
     made = rows(6)
     add(known, made)
