@@ -149,7 +149,12 @@ def _sealed(connection: Connection, ids: Sequence[str], known: Container[str]) -
     gone = {key: float(started) for key in ids if key not in known and (started := _day_of(key)) is not None}
     begun = select(sealed_days.c.start_at).where(sealed_days.c.start_at.in_(set(gone.values())))
     days = set(connection.scalars(begun)) if gone else set()
-    leaving = select(predictions.c.id).join(
+    return {key for key, started in gone.items() if started in days} | leaving(connection, ids)
+
+
+def leaving(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Of these, at most 500, the predictions of days that are being sealed: they take no label any more."""
+    query = select(predictions.c.id).join(
         sealed_days,
         and_(
             sealed_days.c.model == predictions.c.model,
@@ -160,8 +165,7 @@ def _sealed(connection: Connection, ids: Sequence[str], known: Container[str]) -
             sealed_days.c.state != "sealed",
         ),
     )
-    found = connection.scalars(leaving.where(predictions.c.id.in_(ids)))
-    return {key for key, started in gone.items() if started in days} | set(found)
+    return set(connection.scalars(query.where(predictions.c.id.in_(ids))))
 
 
 def _day_of(id_: str) -> int | None:

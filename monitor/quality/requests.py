@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import Connection, Engine, insert, select
 
 from exporter.database import lock_order
+from exporter.labels import RECORDING, leaving
 from exporter.tables import labels, predictions
 from monitor.errors import DrawnMeanwhileError, LabelCountError, NothingToLabelError
 from monitor.quality.buying import (
@@ -61,7 +63,9 @@ def next_labels(
     if count < 1:
         raise LabelCountError(count)
     rows = read_rows(db, model, version, since_seq=since_seq, until_seq=None, last=frame_rows)
-    free = np.flatnonzero(np.isinf(rows.labelled_at) & (rows.draw < 0))
+    with db.connect() as connection:
+        staying = ~np.isin(rows.ids, list(_leaving(connection, rows.ids)))
+    free = np.flatnonzero(np.isinf(rows.labelled_at) & (rows.draw < 0) & staying)
     if not len(free):
         raise NothingToLabelError(model, version)
     rng = np.random.default_rng(seed)
@@ -85,9 +89,10 @@ def next_labels(
         for row, chance, strategy in zip(free[taken], probability[taken], strategies, strict=True)
     ]
     with db.begin() as connection:
+        lock_order(connection, RECORDING)  # no day begins to be sealed between the look and the draw
         lock_order(connection, _ORDER)
         ids = [str(one["prediction_id"]) for one in asked]
-        if _taken(connection, ids):
+        if _taken(connection, ids) or _leaving(connection, ids):
             raise DrawnMeanwhileError(model, version)
         connection.execute(insert(label_requests), asked)
     texts = _texts(db, ids)
@@ -140,6 +145,12 @@ def _taken(connection: Connection, ids: list[str]) -> bool:
         for column in columns
         for start in range(0, len(ids), _CHUNK)
     )
+
+
+def _leaving(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of days that are being sealed: nobody could label them."""
+    parts = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+    return {id_ for part in parts for id_ in leaving(connection, part)}
 
 
 def _texts(db: Engine, ids: list[str]) -> dict[str, tuple[str | None, str]]:

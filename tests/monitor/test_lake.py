@@ -14,8 +14,9 @@ from exporter.labels import record_labels
 from exporter.loader import store
 from exporter.tables import predictions, sealed_days
 from monitor.housekeeping import clean
-from monitor.lake import seal
+from monitor.lake import days, seal
 from monitor.lake.files import LakeFileError
+from monitor.quality.requests import next_labels
 from monitor.settings import MonitorSettings
 from monitor.tables import checks, label_requests
 from tests.exporter.rows import prediction
@@ -147,6 +148,12 @@ def test_rows_drawn_for_a_label_stay(filled: Engine, tmp_path: Path) -> None:
         connection.execute(insert(label_requests).values(**drawn))
     assert seal(filled, tmp_path / "lake", before=START + DAY) == 8
     assert id_of(0, 5) in in_database(filled)
+
+
+def test_no_row_of_a_day_that_is_being_sealed_is_drawn(filled: Engine, tmp_path: Path) -> None:
+    days.mark(filled, "router", "v1", at=START, until_seq=40)
+    drawn = {one.id for one in next_labels(filled, "router", "v1", 40, 1, now=1.0)}
+    assert drawn == EVERY - LABELLED - {id_of(0, number) for number in range(10)}
 
 
 @pytest.mark.parametrize(("windows", "moved"), [(0, 0), (19, 0), (20, 18)])
