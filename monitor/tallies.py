@@ -104,7 +104,7 @@ def read_tally(connection: Connection, span: Span, *, rows: int) -> Tally | None
 def read_first(connection: Connection, span: Span, *, rows: int) -> Tally | None:
     """The span's first whole blocks with at least `rows` rows; None until a later block has begun.
 
-    Never of the predictions themselves: the first ones are long in the lake when a version has served a while.
+    Never from predictions: the first ones have moved to the lake when a version has served for a while.
     """
     adder = _Adder(span)
     query = _own(span).where(blocks.c.first_seq > span.after_seq, blocks.c.sketch == span.sketch.name)
