@@ -18,6 +18,9 @@ from monitor.tables import checks, episodes, evidence, explanations, jobs
 WINDOWS = 60  # checks in the picture
 _WORDS, _SLICES, _EXAMPLES, _CLASSES, _EFFECTS = 6, 3, 3, 3, 3
 
+_UNPLANNED = "No retrain is planned: a person decides (`trueup retrain`)."
+_STATES = {"done": "ended", "failed": "failed", "cancelled": "was cancelled"}
+
 Facts = dict[str, Any]
 
 
@@ -178,11 +181,26 @@ def _next(connection: Connection, model: str, past: list[Mapping[str, Any]]) -> 
     if trial is not None:
         return [f"{trial['challenger']} is on trial ({trial['mode']}) beside {trial['champion']}."]
     decision = past[0]["decision"] if past else None
+    if decision and decision["action"] == "retrain":
+        return _ended(connection, model)
     if not decision or decision["action"] != "wait":
-        return ["No retrain is planned: a person decides (`trueup retrain`)."]
+        return [_UNPLANNED]
     missing = decision.get("missing_labels", 0)
     waits = [f"A retrain waits for {missing} labels: `trueup labels next {missing}` draws them."]
     return [*(waits if missing else ["A retrain waits."]), *map(str, decision["reasons"][1:])]
+
+
+def _ended(connection: Connection, model: str) -> list[str]:
+    """What became of the newest job: short ones end before the notice is routed."""
+    query = select(jobs).where(jobs.c.model == model).order_by(jobs.c.id.desc()).limit(1)
+    job = connection.execute(query).mappings().first()
+    if job is None:
+        return [_UNPLANNED]
+    verdict = job["verdict"]
+    if verdict:
+        return [f"Job {job['id']} ended, {job['candidate']} {verdict['outcome']}.", *verdict["reasons"][:1]]
+    why = (job["error"] or "").strip().splitlines()[:1]
+    return [f"Job {job['id']} {_STATES[job['state']]}.", *why]
 
 
 def _links(settings: MonitorSettings, model: str, past: list[Mapping[str, Any]]) -> list[Facts]:
