@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,12 @@ class Pairing:
         }
         return Pairing(**state | lists)
 
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of labels that the parent does not know."""
-        learnt = ", ".join(map(repr, self.new_classes))
+    def notes(self, known: Collection[str]) -> tuple[str, ...]:
+        """What a person should know of labels that the parent does not know.
+
+        `known` are the labels of the sealed version: the data gate may drop the last rows of a class.
+        """
+        learnt = ", ".join(repr(name) for name in self.new_classes if name in known)
         few = ", ".join(f"{name!r} ({rows} rows)" for name, rows in self.rare)
         return tuple(
             [f"Learns new classes: {learnt}."] * bool(learnt)
@@ -104,7 +107,7 @@ def compose(
     Raises NothingNewError, MissingSnapshotError.
     """
     with db.connect() as connection:
-        manifest = _manifest(connection, model, parent)
+        manifest = read_manifest(connection, model, parent)
         labelled = _labelled(connection, model)
         unlabelled = _unlabelled(connection, model, parent, since_seq, settings.reference_rows)
     held = read_holdout(registry.version_path(db, model, parent) / "holdout.parquet")
@@ -185,7 +188,8 @@ def _spec(manifest: Manifest, settings: ModelSettings) -> TrainSpec:
     return spec.model_copy(update={"fit": spec.fit.model_copy(update=changes)})
 
 
-def _manifest(connection: Connection, model: str, version: str) -> Manifest:
+def read_manifest(connection: Connection, model: str, version: str) -> Manifest:
+    """The manifest of a registered version, as the database holds it."""
     statement = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
     return Manifest.model_validate(connection.execute(statement).scalar_one())
 

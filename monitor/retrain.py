@@ -24,7 +24,7 @@ from exporter.settings import Device
 from monitor import episodes, jobs
 from monitor.child import TrainingDied, run_trainer
 from monitor.compare import compare
-from monitor.compose import Lesson, Pairing, compose, read_pairing, write_pairing
+from monitor.compose import Lesson, Pairing, compose, read_manifest, read_pairing, write_pairing
 from monitor.errors import MonitorError
 from monitor.jobs import Job
 from monitor.lease import kept
@@ -222,6 +222,8 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
             device=shop.device,
         )
     _beat(shop, job, None)
+    with shop.db.connect() as connection:
+        known = read_manifest(connection, job.model, version).labels
     case = Case(
         job=job,
         version=version,
@@ -231,7 +233,7 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
         verdict=judge(intent, comparison, margin=shop.settings.margin),
         settings=shop.settings,
         labels_used=pairing.labels_used,
-        notes=pairing.notes(),
+        notes=pairing.notes(known),
         at=_now(shop),
     )
     outcome = act(shop.db, case, now=shop.now)
