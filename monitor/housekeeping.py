@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, dele
 from sqlalchemy.orm import aliased
 
 from exporter.tables import deployments, predictions, reference, sketches, trials, versions
+from monitor.expired import clean_expired
 from monitor.lake import seal
 from monitor.lease import brief
 from monitor.settings import MonitorSettings
@@ -34,6 +35,7 @@ class Cleaned:
     candidates: int
     job_folders: int
     snapshots: int
+    expired: int  # rows that are over: see expired.py
     predictions: int  # moved into the lake
 
 
@@ -45,6 +47,7 @@ def clean(db: Engine, home: Path, monitor: MonitorSettings, *, now: float) -> Cl
         candidates=clean_candidates(db, home, before=before),
         job_folders=clean_job_folders(db, home, before=before),
         snapshots=clean_snapshots(db, home, before=before),
+        expired=clean_expired(db, monitor, now=now),
         predictions=_seal(db, home, monitor, now),
     )
     _log.info("cleaned", **asdict(cleaned))

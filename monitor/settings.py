@@ -52,6 +52,8 @@ class MonitorSettings(BaseModel):
     clean: str = "30 4 * * *"  # what follows is thrown away then
     keep_slots: Seconds = Field(default=2_592_000.0, gt=0)  # due times that were worked, 30 days
     keep_candidates: Seconds = Field(default=7_776_000.0, gt=0)  # of failed jobs, and their files: 90 days
+    keep_notices: Seconds = Field(default=7_776_000.0, gt=0)  # and silences that ended: 90 days
+    keep_audit: Seconds = Field(default=63_072_000.0, gt=0)  # what people did: 2 years
     lake: Path | None = None  # a folder, below `home` if relative: old predictions move there
     keep_predictions: Seconds = Field(
         default=7_776_000.0, gt=0

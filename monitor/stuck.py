@@ -38,7 +38,6 @@ class LockWatch:
         self._db, self._holder, self._patience_s = db, holder, patience_s
         self._shared = Path(f"{db.url.database}{_SHARED_MEMORY}")
         self._possible = db.dialect.name == "sqlite" and bool(db.url.database) and _LOCKS.exists()
-        self._enlisted = False
         self._known: dict[str, str] = {}  # monitors of this database: process name -> holder
         self._suspect: tuple[str, float] | None = None  # a stopped process with the lock, and since when
 
@@ -50,10 +49,10 @@ class LockWatch:
         process = None if pid is None or not is_stopped(pid) else process_name(pid)
         if pid is None or process is None:
             self._suspect = None
-            if not self._enlisted:
-                enlist(self._db, self._holder)
-                self._enlisted = True
             self._remember()
+            if process_name(os.getpid()) not in self._known:  # at first, and daily: see expired.py
+                enlist(self._db, self._holder)
+                self._remember()
             return None
         if self._suspect is None or self._suspect[0] != process:
             self._suspect = process, now
