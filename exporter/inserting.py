@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.exc import OperationalError
 
 from exporter.prediction import Prediction, columns
 from exporter.tables import predictions
@@ -27,11 +28,15 @@ def insert_predictions(connection: Connection, rows: Sequence[Prediction]) -> Se
 
 
 def _copy(connection: Connection, rows: Sequence[Prediction]) -> None:
+    """Raises OperationalError by its kind only: the driver's own message quotes the row."""
     driver = connection.connection.driver_connection
     assert driver is not None
-    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for row in rows:
-            values = columns(row)
-            for name in _JSON:
-                values[name] = None if values[name] is None else json.dumps(values[name])
-            copy.write_row([values[name] for name in _NAMES])
+    try:
+        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for row in rows:
+                values = columns(row)
+                for name in _JSON:
+                    values[name] = None if values[name] is None else json.dumps(values[name])
+                copy.write_row([values[name] for name in _NAMES])
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise OperationalError("COPY predictions", None, Exception(type(error).__name__)) from None

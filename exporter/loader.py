@@ -149,11 +149,14 @@ class Loader:
 
     def _work(self) -> None:
         while not self._stopping.wait(self._interval_s):
-            try:
-                self.run_once()
-            except Exception:  # the loop must outlive what nobody foresaw; the ledger keeps the rows
-                _log.exception("ledger_loader_failed")
-        self.run_once()
+            self._pass()
+        self._pass()
+
+    def _pass(self) -> None:
+        try:
+            self.run_once()
+        except Exception:  # the loop must outlive what nobody foresaw; the ledger keeps the rows
+            _log.exception("ledger_loader_failed")
 
 
 def _load_segment(db: Engine, name: str, path: Path, *, complete: bool, damaged: Told) -> int:

@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from base64 import b64encode
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import OperationalError
 
+from exporter.inserting import _copy, insert_predictions
 from exporter.ledger import frame
-from exporter.loader import load_once
+from exporter.loader import Loader, load_once
 from exporter.prediction import Prediction, decode, encode
 from exporter.tables import ledger_positions, predictions, rollups
 from tests.exporter.rows import closed_segment, ledger, only_segment, prediction
@@ -154,3 +157,71 @@ def test_rows_of_earlier_releases_ledgers_are_read_too() -> None:
     row[BYTES] = b64encode(row[BYTES]).decode()
     assert decode(json.dumps([row[:-2]]).encode()) == [prediction(1)]
     assert decode(json.dumps([row]).encode()) == [prediction(1)]
+
+
+SECRET = "a client's own words"
+
+
+def test_a_copy_that_fails_tells_its_kind_and_no_row(
+    tmp_path: Path, db: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if db.dialect.name != "postgresql":
+        pytest.skip("COPY is PostgreSQL's")
+    raises = (
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$"
+    )
+    on_insert = (
+        "CREATE TRIGGER one BEFORE INSERT ON predictions FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    )
+    with db.begin() as connection:
+        connection.execute(text(raises))
+        connection.execute(text(on_insert))
+    writer = ledger(tmp_path / "ledger")
+    writer.append([prediction(0, text=SECRET)])
+    Loader(db, tmp_path / "ledger", interval_s=60).run_once()
+    said = capsys.readouterr()
+    assert "ledger_not_loaded" in said.out + said.err
+    assert SECRET not in said.out + said.err
+    with db.begin() as connection, pytest.raises(OperationalError, match="DiskFull") as failed:
+        insert_predictions(connection, [prediction(0, text=SECRET)])
+    assert SECRET not in "".join(traceback.format_exception(failed.value))
+    with db.begin() as connection:
+        connection.execute(text("DROP TRIGGER one ON predictions"))
+    assert load_once(db, tmp_path / "ledger") == 1
+    writer.close()
+
+
+def test_a_connection_lost_before_a_copy_is_replaced(tmp_path: Path, db: Engine) -> None:
+    if db.dialect.name != "postgresql":
+        pytest.skip("COPY is PostgreSQL's")
+
+    def lose() -> None:
+        with db.begin() as connection, db.begin() as other:
+            own = connection.scalar(text("SELECT pg_backend_pid()"))
+            other.execute(text("SELECT pg_terminate_backend(:own)"), {"own": own})
+            _copy(connection, [prediction(1)])
+
+    with pytest.raises(OperationalError):
+        lose()
+    writer = ledger(tmp_path / "ledger")
+    writer.append([prediction(2)])
+    assert load_once(db, tmp_path / "ledger") == 1
+    assert stored(db) == ["p2"]
+    writer.close()
+
+
+def test_a_last_pass_that_fails_ends_the_loader_in_order(
+    tmp_path: Path, sqlite_db: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(rows: int) -> None:
+        raise ValueError(rows)
+
+    writer = ledger(tmp_path / "ledger")
+    writer.append([prediction(0)])
+    loader = Loader(sqlite_db, tmp_path / "ledger", interval_s=60, loaded=refused)
+    loader.start()
+    loader.stop()
+    said = capsys.readouterr()
+    assert "ledger_loader_failed" in said.out + said.err
+    writer.close()
