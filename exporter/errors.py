@@ -217,6 +217,14 @@ class UnknownKeyError(ExporterError):
         super().__init__(f"No live key has the name or prefix {name!r}; `trueup keys list` shows them.")
 
 
+class InheritedSocketError(ExporterError):
+    def __init__(self, family: int) -> None:
+        super().__init__(
+            f"The inherited socket is of family {family}, not IPv4 or IPv6. "
+            "Give ListenStream= an address and a port, such as 127.0.0.1:8000."
+        )
+
+
 class AddressError(ExporterError):
     def __init__(self, host: str, port: int, why: OSError) -> None:
         super().__init__(f"Cannot listen on {host}:{port} ({why.strerror}). Choose another [exporter] port.")

@@ -28,7 +28,7 @@ from exporter.access import Access, is_loopback, refuse_open_bind
 from exporter.database import open_database, require_tables, sqlite_url
 from exporter.deployed import Fleet
 from exporter.engines import device_problem
-from exporter.errors import AddressError, DeviceError, TlsError
+from exporter.errors import AddressError, DeviceError, InheritedSocketError, TlsError
 from exporter.http import application
 from exporter.http.protocol import bounded
 from exporter.instruments import Instruments
@@ -62,7 +62,7 @@ def serve(
     `create` makes missing tables instead of asking for a migration. `inherited` is a socket that listens
     already and is shared with whoever serves next (see `inherited_socket`): a restart then refuses nobody.
     Raises DeviceError, DatabaseUnreachableError, DatabaseNotReadyError, OpenBindError, TlsError,
-    AddressError, RedactPatternError, TracingMissingError.
+    AddressError, InheritedSocketError, RedactPatternError, TracingMissingError.
     """
     log_to_stderr()
     why = device_problem(settings.device)
@@ -72,7 +72,8 @@ def serve(
     if create:
         metadata.create_all(db)
     require_tables(db)
-    refuse_open_bind(db, settings.host, time.time())
+    host = settings.host if inherited is None else bound_host(inherited)
+    refuse_open_bind(db, host, time.time())
     check_tls(settings.tls_cert, settings.tls_key)
     instruments = Instruments()
     tracing = open_tracing(settings.otlp_endpoint, settings.trace_share) if settings.otlp_endpoint else None
@@ -108,7 +109,7 @@ def serve(
             memory_limit=settings.memory_limit_mb * 1_000_000,
         )
         service = Service(fleet, ledger, settings, instruments, outcomes=outcomes, tracing=tracing)
-        access = Access(db, local=is_loopback(settings.host))
+        access = Access(db, local=is_loopback(host))
         # Ends in the reverse order: answer the queue, close the ledger, load its last rows.
         for start, stop in (
             (loader.start, loader.stop),
@@ -144,6 +145,14 @@ def inherited_socket(environment: Mapping[str, str]) -> socket.socket | None:
     if environment.get("LISTEN_PID") != str(os.getpid()) or environment.get("LISTEN_FDS") != "1":
         return None
     return socket.socket(fileno=FIRST_INHERITED)
+
+
+def bound_host(listening: socket.socket) -> str:
+    """The IP address that a socket is bound to, whatever the settings say. Raises InheritedSocketError."""
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        raise InheritedSocketError(listening.family)
+    host: str = listening.getsockname()[0]
+    return host
 
 
 def log_to_stderr() -> None:

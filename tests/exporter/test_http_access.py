@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import time
@@ -17,7 +18,7 @@ from sqlalchemy import Engine
 
 from exporter.access import HOLD_S
 from exporter.database import open_database, sqlite_url
-from exporter.errors import OpenBindError, TlsError
+from exporter.errors import InheritedSocketError, OpenBindError, TlsError
 from exporter.keys import create_key, revoke_key
 from exporter.server import check_tls, serve
 from exporter.settings import ExporterSettings
@@ -124,6 +125,16 @@ def test_a_revoked_key_dies_in_a_running_server(guarded: Guarded) -> None:
 def test_an_exporter_for_others_does_not_start_without_keys(home: Path) -> None:
     with pytest.raises(OpenBindError, match="trueup keys create"):
         serve(ExporterSettings(host="0.0.0.0", port=0), home)
+
+
+def test_an_inherited_socket_is_judged_by_its_own_address(home: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as shared, pytest.raises(OpenBindError, match=r"0\.0\.0\.0"):
+        serve(ExporterSettings(host="127.0.0.1", port=0), home, inherited=shared)
+
+
+def test_an_inherited_socket_without_an_address_is_refused(home: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as shared, pytest.raises(InheritedSocketError, match="ListenStream"):
+        serve(ExporterSettings(port=0), home, inherited=shared)
 
 
 def test_a_web_page_from_elsewhere_cannot_use_a_local_exporter(serving: tuple[str, Path]) -> None:
