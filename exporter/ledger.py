@@ -13,7 +13,7 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import SEEK_END
@@ -62,9 +62,11 @@ class Ledger:
         durability: Durability,
         segment_bytes: int,
         budget_bytes: int = 0,
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`budget_bytes`: of all segments in `folder` that still wait for the database; 0 means no budget."""
-        self._folder, self._budget_bytes = folder / exporter_id, budget_bytes
+        """`budget_bytes` of all that `waiting` says still waits for the database; 0 means no budget."""
+        self._folder = folder / exporter_id
+        self._budget_bytes, self._waiting = budget_bytes, waiting
         self._durability = durability
         self._segment_bytes = segment_bytes
         self._number = 0
@@ -114,11 +116,10 @@ class Ledger:
             _sync_folder(self._folder)
 
     def _require_budget(self) -> None:
-        """Raise OSError where the segments that wait leave no room for another one."""
+        """Raise OSError where the bytes that wait leave no room for another segment."""
         if not self._budget_bytes:
             return
-        waiting = sum(segment_sizes(self._folder.parent).values())
-        if waiting + self._segment_bytes > self._budget_bytes:
+        if self._waiting() + self._segment_bytes > self._budget_bytes:
             raise OSError(errno.EDQUOT, "ledger_budget_mb is used up: the database is behind")
 
     def _rotate(self) -> None:

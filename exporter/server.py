@@ -83,13 +83,6 @@ def serve(
             stack.callback(tracing.close)
         listening = inherited or stack.enter_context(_listening(settings.host, settings.port))
         ledger_folder = home / "ledger"
-        ledger = Ledger(
-            ledger_folder,
-            exporter_id(),
-            durability=settings.durability,
-            segment_bytes=settings.segment_bytes,
-            budget_bytes=settings.ledger_budget_mb * 1_000_000,
-        )
         outcomes = Outcomes()
         loader = Loader(
             db,
@@ -98,6 +91,14 @@ def serve(
             loaded=instruments.loaded.inc,
             damaged=lambda kind: instruments.damages.labels(kind).inc(),
             outcomes=outcomes,
+        )
+        ledger = Ledger(
+            ledger_folder,
+            exporter_id(),
+            durability=settings.durability,
+            segment_bytes=settings.segment_bytes,
+            budget_bytes=settings.ledger_budget_mb * 1_000_000,
+            waiting=lambda: loader.lag()[1],
         )
         instruments.watch(home, loader.lag)
         fleet = Fleet(

@@ -3,12 +3,15 @@ from __future__ import annotations
 import errno
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from exporter.errors import LedgerWriteError
-from exporter.ledger import Ledger, frame, read_segment, segments, writer_is_dead
+from exporter.ledger import Ledger, frame, read_segment, segment_sizes, segments, writer_is_dead
+from exporter.loader import Loader
 from exporter.prediction import decode, encode
 from tests.exporter.rows import closed_segment, ledger, only_segment, prediction
 
@@ -113,8 +116,12 @@ def test_a_full_disk_takes_nothing_back_that_was_appended(tmp_path: Path) -> Non
     assert not reading.damages
 
 
+def budgeted(folder: Path, waiting: Callable[[], int], name: str = "x") -> Ledger:
+    return Ledger(folder, name, durability="process", segment_bytes=600, budget_bytes=1800, waiting=waiting)
+
+
 def test_a_budget_stops_the_ledger_until_the_database_has_taken_a_segment(tmp_path: Path) -> None:
-    writer = Ledger(tmp_path, "x", durability="process", segment_bytes=600, budget_bytes=1800)
+    writer = budgeted(tmp_path, lambda: sum(segment_sizes(tmp_path).values()))
 
     def fill() -> None:
         for number in range(100):
@@ -129,6 +136,20 @@ def test_a_budget_stops_the_ledger_until_the_database_has_taken_a_segment(tmp_pa
     assert writer.writable()
     writer.append([prediction(100)])
     writer.close()
+
+
+def test_what_the_database_has_does_not_count_though_its_segments_are_open(
+    tmp_path: Path, sqlite_db: Engine
+) -> None:
+    loader = Loader(sqlite_db, tmp_path / "ledger", interval_s=60)
+    writers = [budgeted(tmp_path / "ledger", lambda: loader.lag()[1], name) for name in "xyz"]
+    for number in range(5):
+        for place, writer in enumerate(writers):
+            writer.append([prediction(1000 * number + 100 * place + one) for one in range(10)])  # > 600 bytes
+            loader.run_once()
+    assert all(writer.writable() for writer in writers)
+    for writer in writers:
+        writer.close()
 
 
 def test_a_ledger_whose_folder_is_gone_is_not_writable(tmp_path: Path) -> None:
