@@ -13,7 +13,7 @@ MAX_HEAD_BYTES = 64 * 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A request's head may have MAX_HEAD_BYTES, and the whole of it take `read_timeout_s`.
+    """A request's head and its trailers may have MAX_HEAD_BYTES, and the whole of it take `read_timeout_s`.
 
     uvicorn would wait and gather for ever. When the client goes away, the task that answers it is cancelled.
     """
@@ -23,7 +23,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._head_bytes = 0
-        self._in_head = self._in_message = False
+        self._in_head = self._in_message = self._has_body = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -38,13 +38,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
+        self._has_body = False
         super().data_received(data)
         if not self._in_message or self.transport.is_closing():
             return
-        if self._in_head:
+        if self._in_head or not self._has_body:  # after the body come trailers
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse("The request's head is too long.", 431, "head_too_large")
+                self._end("The request's head is too long.", 431, "head_too_large")
                 return
         if self._timer is None:  # only a request in several pieces costs one
             self._start_timer()
@@ -54,9 +55,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = self._in_message = True
         self._head_bytes = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # a trailer must not become a header of a request that is being answered
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._has_body = True
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_message = False
@@ -80,8 +90,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _too_slow(self) -> None:
+        self._end("The request came too slowly.", 408, "timeout")
+
+    def _end(self, message: str, status: int, code: str) -> None:
+        """Close, and say why where that is an answer to a request."""
         if self._in_head or (self._in_message and not self.cycle.response_complete):
-            self._refuse("The request came too slowly.", 408, "timeout")
+            self._refuse(message, status, code)
         else:
             self.transport.close()
 

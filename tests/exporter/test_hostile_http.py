@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -142,6 +142,30 @@ def test_an_endless_head_is_431(server: Server, piece: bytes) -> None:
         answer = received(made)
     assert answer == b"" or status(answer) == 431  # a reset may overtake the answer
     server.assert_well()
+
+
+@pytest.mark.parametrize(
+    "piece", [b"x-a: " + b"y" * 8000 + b"\r\n", b"y" * 8000], ids=["many trailers", "one trailer"]
+)
+def test_endless_trailers_are_431(server: Server, piece: bytes) -> None:
+    with server.connected() as made:
+        made.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(ASK) + ASK)
+        made.sendall(b"\r\n0\r\nx-b: ")
+        with suppress(OSError):
+            for _ in range(100_000_000 // len(piece)):
+                made.sendall(piece)
+        answer = received(made)
+    assert answer == b"" or status(answer) == 431  # a reset may overtake the answer
+    server.assert_well()
+
+
+def test_a_trailer_is_passed_over_and_many_small_chunks_are_a_body(server: Server) -> None:
+    with server.connected() as made:
+        made.sendall(HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n")
+        for letter in ASK + b" " * 20:
+            made.sendall(b"1;" + b"x" * 4000 + b"\r\n%c\r\n" % letter)
+        made.sendall(b"0\r\nx-sum: 1\r\n\r\n")
+        assert status(received(made)) == 200
 
 
 @pytest.mark.parametrize(
