@@ -79,17 +79,23 @@ class Answering:
 
     def _work(self) -> None:
         while not (self._stopping and not self._lanes):
-            if not self._shadows:
-                self._arrived.wait(PROBE_S if self._lost else None)
-            if not self._stopping:
-                self._arrived.clear()
-            for deployed in list(self._lost.values()):
-                self._probe(deployed)
-            if not self._lanes:
-                self._shadows.answer(SHADOW_TAKE)
-            while self._lanes:
-                self._answer_all(self._lanes.take_small())
-                self._answer_all(self._lanes.take_bulk())
+            try:
+                self._round()
+            except Exception as error:  # the only such thread must outlive what nobody foresaw
+                _log.error("answering_failed", error=_name(error))
+
+    def _round(self) -> None:
+        if not self._shadows:
+            self._arrived.wait(PROBE_S if self._lost else None)
+        if not self._stopping:
+            self._arrived.clear()
+        for deployed in list(self._lost.values()):
+            self._probe(deployed)
+        if not self._lanes:
+            self._shadows.answer(SHADOW_TAKE)
+        while self._lanes:
+            self._answer_all(self._lanes.take_small())
+            self._answer_all(self._lanes.take_bulk())
 
     def _answer_all(self, taken: Sequence[Waiting]) -> None:
         for _, group in groupby(sorted(taken, key=_engine_of), key=_engine_of):

@@ -99,11 +99,14 @@ class Fleet:
         except KeyError:
             raise UnknownModelError(model) from None
 
-    def route(self, model: str, key: str) -> Deployed:
-        """What answers this key: the champion, or a canary that has drawn it. Raises UnknownModelError."""
+    def route(self, model: str, key: str | None) -> Deployed:
+        """What answers this key: the champion, or a canary that has drawn it. No key, no canary.
+
+        Raises UnknownModelError.
+        """
         self._used_at[model] = time.monotonic()
-        found = self._trials.get(model)
-        if found is not None and found.trial.mode == "canary" and in_canary(found.trial, key):
+        found = self._trials.get(model) if key is not None else None
+        if found is not None and found.trial.mode == "canary" and in_canary(found.trial, key or ""):
             return found.deployed
         return self.deployed(model)
 
@@ -130,7 +133,7 @@ class Fleet:
         """Stop a challenger that failed on a text: now here, with the next refresh for everybody."""
         found = self._trials.get(failed.model)
         if found is not None and found.deployed.version == failed.version:
-            del self._trials[failed.model]
+            self._trials.pop(failed.model, None)  # a refresh may have been faster
             self._given_up.append(found.trial)
             _log.error("version_taken_back", model=failed.model, version=failed.version)
 
@@ -161,8 +164,8 @@ class Fleet:
                 give_up(connection, self._given_up[0])
             self._given_up.popleft()
         wanted = {trial.model: trial for trial in read_trials(self._db)}
-        for model in self._trials.keys() - wanted.keys():
-            del self._trials[model]
+        for model in [one for one in list(self._trials) if one not in wanted]:
+            self._trials.pop(model, None)  # the engine's thread may have taken it back
         for model, trial in wanted.items():
             known = self._trials.get(model)
             if known is None or known.trial != trial:
@@ -244,7 +247,7 @@ class Fleet:
         if not self._memory_limit:
             return
         loaded = {one.model: one for one in self._serving.values() if one.loaded}
-        trials = sum(one.deployed.memory_bytes for one in self._trials.values())
+        trials = sum(one.deployed.memory_bytes for one in list(self._trials.values()))
         taken = {model: one.memory_bytes for model, one in loaded.items()}
         for model in to_unload(taken, self._used_at, self._memory_limit - trials):
             one = loaded.pop(model)

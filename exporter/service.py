@@ -19,6 +19,7 @@ from exporter.errors import (
     DeadlineError,
     ExporterError,
     StoppingError,
+    UnknownModelError,
 )
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
@@ -85,17 +86,21 @@ class Service:
             found.append("the ledger cannot be written")
         return found
 
-    async def predict(self, model: str, inputs: Sequence[Input], terms: Terms = _NO_TERMS) -> Served:
-        """Answered and recorded predictions.
+    async def predict(
+        self, model: str, inputs: Sequence[Input], terms: Terms = _NO_TERMS, *, version: str | None = None
+    ) -> Served:
+        """Answered and recorded predictions; by `version` and no other, where one is given.
 
         Raises UnknownModelError, QueueFullError, DeadlineError, StoppingError, LedgerWriteError,
         EngineFailedError, ClientDeadlineError.
         """
         if self._stopping:
             raise StoppingError
-        deployed = self.fleet.route(model, self._key(inputs[0]))
+        deployed = self.fleet.route(model, None if version else self._key(inputs[0]))
         if not deployed.loaded:
             deployed = await asyncio.to_thread(self.fleet.load, model)
+        if version not in (None, deployed.version):  # another was promoted meanwhile
+            raise UnknownModelError(f"{model} {version}")
         request = self._request(deployed, inputs, terms)
         try:
             self._lanes.add(request)

@@ -59,8 +59,9 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
         head, binary = split_body(body, call.headers.get(_LENGTH))
         request = json_object(parse_json(head), None)
         inputs, outputs = _inputs(request, binary, settings), _outputs(request)
-        served = await service.predict(found.model, inputs, terms(call))
-        return _inferred(served, outputs, request.get("id"))
+        request_id = _request_id(request)
+        served = await service.predict(found.model, inputs, terms(call), version=call.path.get("version"))
+        return _inferred(served, outputs, request_id)
 
     every: tuple[AccessRole, ...] = ("ingest", "read")
     found = [Route("GET", "/v2", server, every, "text")]
@@ -114,6 +115,11 @@ def _inputs(request: Mapping[str, Any], binary: bytes, settings: ExporterSetting
     ]
 
 
+def _request_id(request: Mapping[str, Any]) -> str | None:
+    given = request.get("id")
+    return None if given is None else text_of(given, "id", MAX_ID_CHARACTERS)
+
+
 def _outputs(request: Mapping[str, Any]) -> list[tuple[str, bool]]:
     """(name, whether in binary form) of each tensor to return."""
     if request.get("outputs") is None:
@@ -131,7 +137,7 @@ def _flag(given: Mapping[str, Any], name: str) -> bool:
     return isinstance(parameters, dict) and parameters.get(name) is True
 
 
-def _inferred(served: Served, outputs: Sequence[tuple[str, bool]], request_id: Any) -> Answer:
+def _inferred(served: Served, outputs: Sequence[tuple[str, bool]], request_id: str | None) -> Answer:
     told, blobs = [], []
     for name, binary in outputs:
         tensor = _tensor(served, name)
@@ -144,7 +150,7 @@ def _inferred(served: Served, outputs: Sequence[tuple[str, bool]], request_id: A
         told.append(described)
     content = {"model_name": served.model, "model_version": served.version, "outputs": told}
     if request_id is not None:
-        content["id"] = text_of(request_id, "id", MAX_ID_CHARACTERS)
+        content["id"] = request_id
     head = to_json(content).encode()
     if not blobs:
         return Answer(head)

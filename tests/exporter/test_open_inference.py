@@ -146,3 +146,17 @@ def test_a_json_tensor_that_does_not_fit_is_named(serving: tuple[str, Path], cha
     given = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["x"]} | change
     answer = httpx.post(f"{serving[0]}/v2/models/router/infer", json={"inputs": [given]})
     assert (answer.status_code, answer.json()["param"]) == (400, param)
+
+
+def test_a_bad_request_id_is_refused_before_anything_is_predicted(serving: tuple[str, Path]) -> None:
+    def predicted() -> list[str]:
+        lines = httpx.get(f"{serving[0]}/metrics").text.splitlines()
+        return [line for line in lines if line.startswith("trueup_predictions_total{")]
+
+    given = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["x"]}
+    httpx.post(f"{serving[0]}/v2/models/router/infer", json={"inputs": [given]})
+    before = predicted()
+    answer = httpx.post(f"{serving[0]}/v2/models/router/infer", json={"inputs": [given], "id": 3})
+    assert (answer.status_code, answer.json()["param"]) == (400, "id")
+    assert before
+    assert predicted() == before

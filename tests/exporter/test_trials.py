@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import Engine, select
 
 from exporter import registry
-from exporter.deployed import Fleet
+from exporter.deployed import Fleet, OnTrial
 from exporter.engines import Answer
-from exporter.errors import TrialError
+from exporter.errors import ClientDeadlineError, TrialError, UnknownModelError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.loader import load_once
@@ -24,6 +25,8 @@ from exporter.service import Service
 from exporter.settings import ExporterSettings, Mode
 from exporter.tables import predictions, versions
 from exporter.trials import end_trial, in_canary, read_trials, shadow_id, start_trial
+from exporter.waiting import Terms
+from tests.exporter.exporter_process import exporter_process
 from tests.exporter.versions import build_version
 
 MODEL = "router"
@@ -102,6 +105,26 @@ def test_a_canary_answers_its_share_of_the_keys_and_always_the_same_ones(
         ("v1", "champion"),
         (challenger, "canary"),
     }
+
+
+def test_a_pinned_version_is_answered_by_that_version_or_not_at_all(
+    home: Path, sqlite_db: Engine, challenger: str
+) -> None:
+    start(sqlite_db, challenger, "canary", share=1.0)
+    with running(home, sqlite_db) as service:
+        assert asyncio.run(service.predict(MODEL, [Input("x")])).version == challenger
+        assert asyncio.run(service.predict(MODEL, [Input("x")], version="v1")).version == "v1"
+        with pytest.raises(UnknownModelError, match=challenger):
+            asyncio.run(service.predict(MODEL, [Input("x")], version=challenger))
+
+
+def test_a_pinned_version_over_http_skips_the_canary(home: Path, sqlite_db: Engine, challenger: str) -> None:
+    start(sqlite_db, challenger, "canary", share=1.0)
+    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["x"]}]}
+    with exporter_process(home) as (_, url):
+        paths = [f"{url}/v2/models/{MODEL}{pin}/infer" for pin in ("", "/versions/v1")]
+        answered = [httpx.post(path, json=body).json()["model_version"] for path in paths]
+    assert answered == [challenger, "v1"]
 
 
 def test_promotion_ends_the_trial_and_keeps_the_loaded_engine(
@@ -223,3 +246,40 @@ def test_a_challenger_that_fails_on_a_text_is_taken_back_and_the_champion_answer
     assert {row.id for row in served.predictions} <= {
         id_ for id_, version, _ in rows(sqlite_db) if version == "v1"
     }
+
+
+class EndedMeanwhile(dict[str, OnTrial]):
+    """Another thread removes what this one has just looked up."""
+
+    def get(self, key: str, default: object = None) -> OnTrial | None:  # type: ignore[override]
+        found = super().get(key)
+        self.clear()
+        return found
+
+
+def test_a_trial_that_ends_while_it_is_taken_back_harms_nobody(
+    home: Path, sqlite_db: Engine, challenger: str
+) -> None:
+    start(sqlite_db, challenger, "canary", share=1.0)
+    fleet = Fleet(sqlite_db, Instruments(), threads=1, poll_s=60)
+    fleet.refresh()
+    failed = fleet.route(MODEL, "anybody")
+    fleet._trials = EndedMeanwhile(fleet._trials)
+    fleet.take_back(failed)
+    fleet.refresh()
+    assert fleet.route(MODEL, "anybody").version == "v1"
+
+
+def test_the_engines_thread_outlives_what_nobody_foresaw(
+    home: Path, sqlite_db: Engine, challenger: str
+) -> None:
+    start(sqlite_db, challenger, "canary", share=1.0)
+    with running(home, sqlite_db) as service:
+        found = service.fleet._trials[MODEL]
+        broken = replace(found, deployed=replace(found.deployed, engine=BrokenEngine()))
+        service.fleet._trials[MODEL] = broken
+        champion = service.fleet._serving.pop(MODEL)  # nobody is there to answer in the canary's place
+        with pytest.raises(ClientDeadlineError):
+            asyncio.run(service.predict(MODEL, [Input("a")], Terms(timeout_s=0.5)))
+        service.fleet._serving[MODEL] = champion
+        assert asyncio.run(service.predict(MODEL, [Input("b")])).version == "v1"
