@@ -11,6 +11,8 @@ import numpy as np
 
 from exporter.errors import RequestError
 
+MAX_DIGITS = 19  # int() itself refuses thousands of them
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -38,9 +40,9 @@ def split_body(body: bytes, header: bytes | None) -> tuple[bytes, bytes]:
     """(JSON, binary data) by the value of Inference-Header-Content-Length. Raises RequestError."""
     if header is None:
         return body, b""
-    if not header.isdigit() or int(header[:20]) > len(body):
+    if not header.isdigit() or len(header) > MAX_DIGITS or (length := int(header)) > len(body):
         raise RequestError("Inference-Header-Content-Length does not fit the body.", None)
-    return body[: int(header)], body[int(header) :]
+    return body[:length], body[length:]
 
 
 def texts_of_tensor(given: Mapping[str, Any], binary: bytes, param: str) -> list[Any]:
