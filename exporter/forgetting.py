@@ -6,7 +6,7 @@ rollups, blocks and their sums of embeddings name nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import uuid4
@@ -37,10 +37,18 @@ class Forgotten:
     labels: int
 
 
-def forget(db: Engine, key: str, value: str, *, actor: str) -> Forgotten:
+Before = Callable[[Connection, Sequence[str]], None]
+
+
+def _nothing_else(connection: Connection, ids: Sequence[str]) -> None:
+    """No other table knows these predictions."""
+
+
+def forget(db: Engine, key: str, value: str, *, actor: str, before: Before = _nothing_else) -> Forgotten:
     """Delete predictions whose metadata has `key` = `value`, and their labels; recorded, without the value.
 
-    From here on no older row of that person is loaded either. Repeat it if it was interrupted.
+    From here on no older row of that person is loaded either. Repeat it if it was interrupted. `before` is
+    called with the ids of a batch in the transaction that deletes them, while they are still there.
     Raises MetadataKeyError.
     """
     if not key or any(sign in key for sign in '"\\'):
@@ -60,6 +68,7 @@ def forget(db: Engine, key: str, value: str, *, actor: str) -> Forgotten:
         with db.begin() as connection:
             lock_order(connection, LOADING)
             found = _matching(connection, key, value)
+            before(connection, found)
             gone += _remove(connection, labels, "prediction_id", found, {})
             _remove(connection, predictions, "id", found, _EMPTIED)
             ids += found

@@ -1,17 +1,19 @@
 """Labels counted by version: what was counted once is kept, and only labels that came since are looked at.
 
-Labels become visible in the order of their `seq` and never change or go, so a count up to one of them stays
-true. Without a row in `label_counts` everything is counted from the beginning.
+Labels become visible in the order of their `seq` and never change, so a count up to one of them stays true
+until a person is forgotten. Without a row in `label_counts` everything is counted from the beginning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, not_, select
 
-from exporter.database import unindexed, upsert
+from exporter.blocks import LOADING
+from exporter.database import lock_order, unindexed, upsert
 from exporter.tables import labels, predictions
 from monitor.tables import episodes, label_counts
 
@@ -52,9 +54,16 @@ def count_labels(connection: Connection, model: str, version: str) -> LabelCount
 
 def keep_count(connection: Connection, model: str, version: str) -> None:
     """Store the count, so that the next one begins where it ends."""
+    lock_order(connection, LOADING)  # `recount` must not come between what is read and what is kept
     row = asdict(count_labels(connection, model, version))
     statement = upsert(label_counts, connection.dialect.name).values(model=model, version=version, **row)
     connection.execute(statement.on_conflict_do_update(index_elements=["model", "version"], set_=row))
+
+
+def recount(connection: Connection, prediction_ids: Sequence[str]) -> None:
+    """Let the models of predictions that are about to go be counted from the beginning."""
+    models = select(predictions.c.model).where(predictions.c.id.in_(prediction_ids))
+    connection.execute(delete(label_counts).where(label_counts.c.model.in_(models)))
 
 
 def labels_of_job(

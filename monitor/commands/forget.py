@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
 from exporter.forgetting import forget as forget_rows
 from exporter.loader import load_once
 from monitor.commands import Context, Outcome
+from monitor.label_counts import recount
 from monitor.tables import label_requests
 
 REMAINS = (
@@ -23,11 +25,13 @@ REMAINS = (
 def forget(context: Context, *, key: str, value: str) -> Outcome:
     """Delete rows whose metadata has `key` = `value`; those in ledgers are left out when they are loaded."""
     load_once(context.db, context.home / "ledger")
-    found = forget_rows(context.db, key, value, actor=getpass.getuser())
-    with context.db.begin() as connection:
-        for id_ in found.prediction_ids:
-            connection.execute(delete(label_requests).where(label_requests.c.prediction_id == id_))
+    found = forget_rows(context.db, key, value, actor=getpass.getuser(), before=_forget_what_we_keep)
     rows = len(found.prediction_ids)
     said = f"{rows} predictions and {found.labels} labels deleted (record {found.id}). What remains:"
     data = asdict(found) | {"remains": list(REMAINS)}
     return Outcome(data=data, view=(said, *(f"  {line}" for line in REMAINS)))
+
+
+def _forget_what_we_keep(connection: Connection, ids: Sequence[str]) -> None:
+    recount(connection, ids)
+    connection.execute(delete(label_requests).where(label_requests.c.prediction_id.in_(ids)))

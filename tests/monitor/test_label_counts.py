@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 
 from exporter import registry
+from exporter.forgetting import forget
 from exporter.labels import record_labels
 from exporter.loader import store
 from exporter.tables import labels, predictions
 from monitor.history import labels_after
-from monitor.label_counts import count_labels, first_unseen, keep_count, labelled
+from monitor.label_counts import count_labels, first_unseen, keep_count, labelled, recount
 from monitor.lineage import Score, read_answered
 from monitor.tallies import read_answers
 from tests.exporter.rows import prediction
@@ -29,9 +30,9 @@ def answered(db: Engine, tmp_path: Path) -> Engine:
     return db
 
 
-def row(version: str, number: int):  # type: ignore[no-untyped-def]
+def row(version: str, number: int, **changes: object):  # type: ignore[no-untyped-def]
     kept = None if number % 3 == 0 else "text"
-    return prediction(number, id=f"{version}-{number}", version=version, text=kept)
+    return prediction(number, id=f"{version}-{number}", version=version, text=kept, **changes)
 
 
 def tell(db: Engine, version: str, *numbers: int, label: str = "yes") -> None:
@@ -54,6 +55,19 @@ def test_a_count_that_was_kept_goes_on_as_if_it_was_not(answered: Engine) -> Non
         assert read_answered(connection, "router", "v1") == Score(right=2, rows=5)
         assert labels_after(connection, "router", "v1", 0) == 3
         assert count_labels(connection, "router", "v2").rows == 3
+
+
+def test_labels_of_a_person_who_was_forgotten_are_counted_no_more(answered: Engine) -> None:
+    with answered.begin() as connection:
+        store(connection, [row("v1", number, metadata={"user": "ann"}) for number in (20, 21)])
+    tell(answered, "v1", 0, 1, 20, 21)
+    with answered.begin() as connection:
+        keep_count(connection, "router", "v1")
+        assert count_labels(connection, "router", "v1").rows == 4
+    assert forget(answered, "user", "ann", actor="me", before=recount).labels == 2
+    with answered.connect() as connection:
+        found = count_labels(connection, "router", "v1")
+    assert (found.rows, found.right) == (2, 2)
 
 
 def test_answers_are_looked_for_only_where_labels_of_the_version_can_be(answered: Engine) -> None:
