@@ -104,11 +104,12 @@ class Fleet:
 
         Raises UnknownModelError.
         """
+        champion = self.deployed(model)
         self._used_at[model] = time.monotonic()
         found = self._trials.get(model) if key is not None else None
         if found is not None and found.trial.mode == "canary" and in_canary(found.trial, key or ""):
             return found.deployed
-        return self.deployed(model)
+        return champion
 
     def load(self, model: str) -> Deployed:
         """The champion, loaded again if it had to make room; may take seconds.

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from exporter.deployed import Fleet
-from exporter.errors import EngineFailedError
+from exporter.errors import EngineFailedError, UnknownModelError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.recording import Input
@@ -86,3 +86,11 @@ def test_an_unloaded_version_whose_files_are_gone_fails_the_request_only(
         with pytest.raises(EngineFailedError):
             ask(service, "b")
         assert ask(service, "a")
+
+
+def test_names_that_no_model_has_are_not_remembered(three: Engine, tmp_path: Path) -> None:
+    with running(three, tmp_path, 1) as service:
+        for number in range(3):
+            with pytest.raises(UnknownModelError):
+                ask(service, f"unknown {number}")
+        assert set(service.fleet._used_at) == set(MODELS)

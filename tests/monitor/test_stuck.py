@@ -116,7 +116,7 @@ def test_a_process_with_the_number_of_a_monitor_is_none(sqlite_db: Engine) -> No
         assert name is not None
         earlier = f"{name.rpartition(':')[0]}:1"  # the same number, started earlier
         watching = LockWatch(sqlite_db, "me", patience_s=3.0)
-        watching._known, watching._enlisted = {earlier: "gone"}, True
+        watching._known = {earlier: "gone"}
         stop(other)
         assert [watching.look(now) for now in (0.0, 4.0)] == [None, None]
         assert is_stopped(other.pid)
