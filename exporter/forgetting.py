@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from hashlib import sha256
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Table, Text, cast, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    Text,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from exporter.blocks import LOADING
 from exporter.database import clock, lock_order
@@ -20,6 +33,7 @@ from exporter.prediction import Prediction
 from exporter.tables import forgettings, labels, predictions
 
 _BATCH = 500  # rows of one transaction
+_TRUTHS = ("true", "false")
 _EMPTIED: dict[str, object] = {
     "text": None,
     "embedding": b"",
@@ -95,7 +109,12 @@ def digest(key: str, value: str) -> str:
     >>> digest("user", "ann")[:12]
     'a0f3b5cd8cc4'
     """
-    return sha256(f"{key}\0{value}".encode()).hexdigest()
+    return sha256(f"{key}\0{_spelt(value)}".encode()).hexdigest()
+
+
+def _spelt(value: str) -> str:
+    """Python and JSON write truth differently."""
+    return value.lower() if value.lower() in _TRUTHS else value
 
 
 def _is_of(row: Prediction, key: str, known: str, at: float) -> bool:
@@ -104,8 +123,13 @@ def _is_of(row: Prediction, key: str, known: str, at: float) -> bool:
 
 
 def _matching(connection: Connection, key: str, value: str) -> list[str]:
-    given = cast(predictions.c.metadata[key].as_string(), Text)
-    query = select(predictions.c.id).where(given == value).order_by(predictions.c.seq).limit(_BATCH)
+    spelt = _spelt(value)
+    given: ColumnElement[str] = cast(predictions.c.metadata[key].as_string(), Text)
+    if connection.dialect.name == "sqlite":  # it reads a JSON true as 1
+        kind = func.json_type(predictions.c.metadata, f'$."{key}"')
+        given = case((kind.in_(_TRUTHS), kind), else_=given)
+    known = func.lower(given) if spelt in _TRUTHS else given
+    query = select(predictions.c.id).where(known == spelt).order_by(predictions.c.seq).limit(_BATCH)
     return list(connection.scalars(query))
 
 

@@ -72,3 +72,15 @@ def test_rows_that_a_ledger_still_holds_are_not_loaded_and_later_ones_are(tmp_pa
 def test_a_key_that_no_path_can_name_is_refused(sqlite_db: Engine, key: str) -> None:
     with pytest.raises(MetadataKeyError):
         forget(sqlite_db, key, "x", actor="me")
+
+
+@pytest.mark.parametrize("asked", ["true", "True"])
+def test_truth_is_found_however_it_is_written(tmp_path: Path, db: Engine, asked: str) -> None:
+    fill(db, tmp_path, [True, False, 1, "True", "bob"])
+    writer = ledger(tmp_path, "later")
+    writer.append([prediction(7, metadata={"user": True}), prediction(8, metadata={"user": "bob"})])
+    assert forget(db, "user", asked, actor="me").prediction_ids == ["p0", "p3"]
+    assert forget(db, "user", "1", actor="me").prediction_ids == ["p2"]
+    writer.close()
+    load_once(db, tmp_path)
+    assert ids(db) == ["p1", "p4", "p8"]
