@@ -126,9 +126,9 @@ class Answering:
     def _failed(self, batch: Sequence[Waiting], deployed: Deployed) -> None:
         """Let the champion answer what a canary could not; a request that it answered in part has failed."""
         if deployed.role == "canary":
+            champion = self._fleet.deployed(deployed.model)  # loaded for as long as the trial is on
             self._fleet.take_back(deployed)
             whole = [waiting for waiting in batch if not waiting[0].begun]
-            champion = self._fleet.deployed(deployed.model)
             for request, _ in whole:
                 request.deployed = champion
             if whole:
@@ -141,7 +141,8 @@ class Answering:
         """Was it the text or is it the engine, as when a GPU has gone? Forget engines that serve no more."""
         current = {one.model: one for one in self._fleet.serving()}.get(deployed.model)
         if current is not deployed:
-            self._lost.pop(deployed.model, None)
+            if self._lost.get(deployed.model) is deployed:
+                del self._lost[deployed.model]
             return
         try:
             deployed.engine.run([PROBE])

@@ -174,20 +174,20 @@ class Fleet:
 
     def _put_on_trial(self, trial: Trial, known: OnTrial | None) -> None:
         """A challenger that cannot be loaded answers nothing; the champion does."""
-        if known is not None and known.trial.challenger == trial.challenger:
-            deployed = replace(known.deployed, role=trial.mode)
-        elif not self._trial_due(trial):
+        if not self._trial_due(trial):
             return
-        else:
+        with self._loading:
             try:
-                deployed = self._open(trial.model, trial.challenger, revision=-1, role=trial.mode)
+                deployed = self._challenger(trial, known)
+                self._trials[trial.model] = OnTrial(trial, deployed)
+                self.load(trial.model)  # it answers in a canary's place, so from now on it stays loaded
             except (TrainerError, ExporterError, OSError) as error:
                 self._trials.pop(trial.model, None)
                 self._trials_refused[trial.model] = trial, time.monotonic()
                 self._instruments.refused.labels(trial.model).inc()
                 _log.error("trial_refused", model=trial.model, version=trial.challenger, why=str(error))
                 return
-        self._trials[trial.model] = OnTrial(trial, deployed)
+            self._make_room()
         _log.info("version_on_trial", model=trial.model, version=trial.challenger, mode=trial.mode)
 
     def _trial_due(self, trial: Trial) -> bool:
@@ -196,6 +196,11 @@ class Fleet:
 
     def _due(self, row: Row[Any]) -> bool:
         refusal = self._refused.get(row.model)
+    def _challenger(self, trial: Trial, known: OnTrial | None) -> Deployed:
+        if known is not None and known.trial.challenger == trial.challenger:
+            return replace(known.deployed, role=trial.mode)
+        return self._open(trial.model, trial.challenger, revision=-1, role=trial.mode)
+
         return refusal is None or refusal.revision != row.revision or time.monotonic() - refusal.at > RETRY_S
 
     def _load(self, row: Row[Any], current: Deployed | None) -> None:
@@ -244,13 +249,18 @@ class Fleet:
         return Deployed(model, version, revision, manifest, engine, role, memory)
 
     def _make_room(self) -> None:
-        """Unload champions that were not asked for longest; requests on their way keep the engine alive."""
+        """Unload champions that were not asked for longest; requests on their way keep the engine alive.
+
+        A champion beside a challenger stays: it answers where a canary fails.
+        """
         if not self._memory_limit:
             return
         loaded = {one.model: one for one in self._serving.values() if one.loaded}
-        trials = sum(one.deployed.memory_bytes for one in list(self._trials.values()))
-        taken = {model: one.memory_bytes for model, one in loaded.items()}
-        for model in to_unload(taken, self._used_at, self._memory_limit - trials):
+        on_trial = dict(self._trials)
+        staying = sum(one.deployed.memory_bytes for one in on_trial.values())
+        staying += sum(one.memory_bytes for model, one in loaded.items() if model in on_trial)
+        taken = {model: one.memory_bytes for model, one in loaded.items() if model not in on_trial}
+        for model in to_unload(taken, self._used_at, self._memory_limit - staying):
             one = loaded.pop(model)
             self._serving[model] = replace(one, engine=Unloaded(one.engine))
             self._instruments.unloads.labels(model).inc()
