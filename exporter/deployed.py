@@ -78,6 +78,7 @@ class Fleet:
         self._loading = threading.RLock()
         self._serving: dict[str, Deployed] = {}
         self._refused: dict[str, Refusal] = {}
+        self._unloadable: dict[str, tuple[Deployed, float]] = {}  # what made room, and when it was tried
         self._trials: dict[str, OnTrial] = {}
         self._given_up: deque[Trial] = deque()
         self._trials_refused: dict[str, tuple[Trial, float]] = {}
@@ -120,12 +121,17 @@ class Fleet:
             parked = self.deployed(model)
             if parked.loaded:
                 return parked
+            tried = self._unloadable.get(model)
+            if tried is not None and tried[0] is parked and time.monotonic() - tried[1] <= RETRY_S:
+                raise EngineFailedError(model, parked.version)
             try:
                 loaded = self._open(model, parked.version, revision=parked.revision)
             except (TrainerError, ExporterError, OSError) as error:
+                self._unloadable[model] = parked, time.monotonic()
                 self._instruments.refused.labels(model).inc()
                 _log.error("version_refused", model=model, version=parked.version, why=str(error))
                 raise EngineFailedError(model, parked.version) from error
+            self._unloadable.pop(model, None)
             self._serving[model] = loaded
             self._make_room()
             return loaded
@@ -190,17 +196,17 @@ class Fleet:
             self._make_room()
         _log.info("version_on_trial", model=trial.model, version=trial.challenger, mode=trial.mode)
 
+    def _challenger(self, trial: Trial, known: OnTrial | None) -> Deployed:
+        if known is not None and known.trial.challenger == trial.challenger:
+            return replace(known.deployed, role=trial.mode)
+        return self._open(trial.model, trial.challenger, revision=-1, role=trial.mode)
+
     def _trial_due(self, trial: Trial) -> bool:
         refused = self._trials_refused.get(trial.model)
         return refused is None or refused[0] != trial or time.monotonic() - refused[1] > RETRY_S
 
     def _due(self, row: Row[Any]) -> bool:
         refusal = self._refused.get(row.model)
-    def _challenger(self, trial: Trial, known: OnTrial | None) -> Deployed:
-        if known is not None and known.trial.challenger == trial.challenger:
-            return replace(known.deployed, role=trial.mode)
-        return self._open(trial.model, trial.challenger, revision=-1, role=trial.mode)
-
         return refusal is None or refusal.revision != row.revision or time.monotonic() - refusal.at > RETRY_S
 
     def _load(self, row: Row[Any], current: Deployed | None) -> None:

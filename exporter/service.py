@@ -24,6 +24,7 @@ from exporter.errors import (
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.outcomes import FAILURES, Outcomes
+from exporter.parked import Parked
 from exporter.prediction import Prediction
 from exporter.recording import Input
 from exporter.settings import ExporterSettings
@@ -57,6 +58,7 @@ class Service:
         self._ledger, self._settings, self._tracing = ledger, settings, tracing
         self._outcomes = outcomes or Outcomes(now)
         self._lanes = Lanes(settings.queue_limit)
+        self._parked = Parked(fleet)
         self._answering = Answering(
             fleet, ledger, settings, instruments, self._lanes, now=now, tracing=tracing
         )
@@ -74,6 +76,7 @@ class Service:
         """Answer what is queued, then end."""
         self._stopping = True
         self._answering.stop()
+        self._parked.close()
 
     def problems(self) -> list[str]:
         """Why this exporter should get no traffic; empty when it is ready. May block: it tries the disk."""
@@ -97,15 +100,16 @@ class Service:
         if self._stopping:
             raise StoppingError
         deployed = self.fleet.route(model, None if version else self._key(inputs[0]))
-        if not deployed.loaded:
-            deployed = await asyncio.to_thread(self.fleet.load, model)
-        if version not in (None, deployed.version):  # another was promoted meanwhile
-            raise UnknownModelError(f"{model} {version}")
         request = self._request(deployed, inputs, terms)
         try:
-            self._lanes.add(request)
-            self._answering.wake()
             with self._watched(request, terms):
+                if not deployed.loaded:
+                    await self._loaded(request)
+                if version not in (None, request.deployed.version):  # another was promoted meanwhile
+                    raise UnknownModelError(f"{model} {version}")
+                if not request.over:
+                    self._lanes.add(request)
+                    self._answering.wake()
                 await request.future
         except BaseException as error:
             self._close(request, error)
@@ -114,6 +118,14 @@ class Service:
         ordered = [request.done[position] for position in range(len(inputs))]
         answered = request.deployed  # the champion, where a canary failed
         return Served(model, answered.version, answered.engine.labels, ordered)
+
+    async def _loaded(self, request: Request) -> None:
+        """Let the request have its version loaded, or end meanwhile."""
+        with self._lanes.holding(request):
+            loading = self._parked.load(request.deployed.model)
+            await asyncio.wait((loading, request.future), return_when=asyncio.FIRST_COMPLETED)
+        if not request.over:
+            request.deployed = loading.result()
 
     def _key(self, first: Input) -> str:
         """What a canary draws by: the client's own key where it sends one, otherwise the text."""

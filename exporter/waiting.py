@@ -6,8 +6,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,7 @@ class Lanes:
         self._limit = limit
         self._small: deque[Waiting] = deque()
         self._bulk: deque[Waiting] = deque()
+        self._held = 0  # texts that wait for their version to be loaded
         self._lock = threading.Lock()
         self._swept = False  # since the last take: a full queue must not be searched for every refusal
 
@@ -78,11 +79,27 @@ class Lanes:
         texts = len(request.inputs)
         lane = self._small if texts <= SMALL else self._bulk
         with self._lock:
-            if len(self) + texts > self._limit and not self._swept:
-                self._sweep()
-            if len(self) + texts > self._limit:
-                raise QueueFullError(self._limit)
+            self._require_room(texts)
             lane.extend((request, position) for position in range(texts))
+
+    @contextmanager
+    def holding(self, request: Request) -> Iterator[None]:
+        """Meanwhile its texts take room without being answered. Raises QueueFullError."""
+        texts = len(request.inputs)
+        with self._lock:
+            self._require_room(texts)
+            self._held += texts
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= texts
+
+    def _require_room(self, texts: int) -> None:
+        if len(self) + self._held + texts > self._limit and not self._swept:
+            self._sweep()
+        if len(self) + self._held + texts > self._limit:
+            raise QueueFullError(self._limit)
 
     def take_small(self) -> list[Waiting]:
         """Texts of small requests to answer next, without those that nobody waits for any more."""

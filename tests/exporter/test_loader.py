@@ -171,9 +171,7 @@ def test_a_copy_that_fails_tells_its_kind_and_no_row(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$"
     )
-    on_insert = (
-        "CREATE TRIGGER one BEFORE INSERT ON predictions FOR EACH ROW EXECUTE FUNCTION full_disk()"
-    )
+    on_insert = "CREATE TRIGGER one BEFORE INSERT ON predictions FOR EACH ROW EXECUTE FUNCTION full_disk()"
     with db.begin() as connection:
         connection.execute(text(raises))
         connection.execute(text(on_insert))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,14 +10,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from exporter.deployed import Fleet
-from exporter.errors import EngineFailedError, UnknownModelError
+from exporter.deployed import Deployed, Fleet
+from exporter.errors import ClientDeadlineError, EngineFailedError, UnknownModelError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.recording import Input
 from exporter.registry import promote, register
 from exporter.service import Service
 from exporter.settings import ExporterSettings
+from exporter.trials import start_trial
+from exporter.waiting import Terms
 from tests.exporter.versions import build_version
 
 MODELS = ("a", "b", "c")
@@ -94,3 +97,65 @@ def test_names_that_no_model_has_are_not_remembered(three: Engine, tmp_path: Pat
             with pytest.raises(UnknownModelError):
                 ask(service, f"unknown {number}")
         assert set(service.fleet._used_at) == set(MODELS)
+
+
+def test_many_wait_for_one_load_and_no_longer_than_they_said(
+    three: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, gate = [], threading.Event()
+    load = Fleet.load
+
+    def slow(fleet: Fleet, model: str) -> Deployed:
+        loads.append(model)
+        assert gate.wait(20)
+        return load(fleet, model)
+
+    async def burst(service: Service) -> int:
+        hurried = service.predict("b", [Input("now")], Terms(timeout_s=0.01))
+        patient = [asyncio.create_task(service.predict("b", [Input("later")])) for _ in range(5)]
+        with pytest.raises(ClientDeadlineError):
+            await hurried
+        gate.set()
+        return len(await asyncio.gather(*patient))
+
+    with running(three, tmp_path, 1) as service:
+        park(service, "b")
+        monkeypatch.setattr(Fleet, "load", slow)
+        assert asyncio.run(burst(service)) == 5
+    assert loads == ["b"]
+
+
+def test_a_failed_load_is_counted_and_not_tried_again_at_once(three: Engine, tmp_path: Path) -> None:
+    with running(three, tmp_path, 1) as service:
+        park(service, "b")
+        shutil.rmtree(tmp_path / "versions" / "b")
+        for _ in range(2):
+            with pytest.raises(EngineFailedError):
+                ask(service, "b")
+        told = service._answering._instruments.registry
+        assert told.get_sample_value("trueup_versions_refused_total", {"model": "b"}) == 1
+        assert {key[-1] for key in service._outcomes._counts} == {"failed"}
+
+
+def test_a_champion_beside_a_challenger_is_loaded_and_stays(three: Engine, tmp_path: Path) -> None:
+    built = build_version(tmp_path / "challenger", model="a", seed=2)
+    challenger = register(three, tmp_path, built, threads=1, now=1.0)
+    with running(three, tmp_path, 1) as service:
+        park(service, "a")
+        with three.begin() as connection:
+            start_trial(connection, "a", challenger, champion="v1", mode="canary", share=0.5)
+        service.fleet.refresh()
+        ask(service, "b")
+        ask(service, "c")
+        assert "a" in loaded(service)
+
+
+def park(service: Service, model: str) -> None:
+    """Let the model be the one that has made room."""
+    for other in sorted(set(MODELS) - {model}):
+        service.fleet._used_at[other] = 2.0
+        service.fleet.load(other)
+    service.fleet._used_at[model] = 1.0
+    with service.fleet._loading:
+        service.fleet._make_room()
+    assert model not in loaded(service)
