@@ -105,8 +105,7 @@ class Service:
             with self._watched(request, terms):
                 if not deployed.loaded:
                     await self._loaded(request)
-                if version not in (None, request.deployed.version):  # another was promoted meanwhile
-                    raise UnknownModelError(f"{model} {version}")
+                _refuse_another(request, version)
                 if not request.over:
                     self._lanes.add(request)
                     self._answering.wake()
@@ -161,3 +160,9 @@ class Service:
             self._outcomes.add(deployed.model, deployed.version, "failed")
         if self._tracing is not None and request.span is not None:
             self._tracing.end(request.span, deployed.version, error)
+
+
+def _refuse_another(request: Request, version: str | None) -> None:
+    """Raise UnknownModelError where another version than the pinned one would answer."""
+    if version not in (None, request.deployed.version):
+        raise UnknownModelError(f"{request.deployed.model} {version}")
