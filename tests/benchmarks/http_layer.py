@@ -87,7 +87,7 @@ class ReadyService:
     def __init__(self) -> None:
         self._row: Prediction = prediction(0, scores=(0.9, 0.05, 0.05), score=0.9)
 
-    async def predict(self, model: str, inputs: Sequence[Input], *_: Any) -> Served:
+    async def predict(self, model: str, inputs: Sequence[Input], *_: Any, **__: Any) -> Served:
         rows = [self._copy() for _ in inputs]
         return Served(model, "v1", LABELS, rows)
 

@@ -271,15 +271,18 @@ def test_a_trial_that_ends_while_it_is_taken_back_harms_nobody(
 
 
 def test_the_engines_thread_outlives_what_nobody_foresaw(
-    home: Path, sqlite_db: Engine, challenger: str
+    home: Path, sqlite_db: Engine, challenger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def unforeseen(_: object) -> None:
+        raise RuntimeError
+
     start(sqlite_db, challenger, "canary", share=1.0)
     with running(home, sqlite_db) as service:
         found = service.fleet._trials[MODEL]
         broken = replace(found, deployed=replace(found.deployed, engine=BrokenEngine()))
         service.fleet._trials[MODEL] = broken
-        champion = service.fleet._serving.pop(MODEL)  # nobody is there to answer in the canary's place
+        monkeypatch.setattr(service.fleet, "take_back", unforeseen)
         with pytest.raises(ClientDeadlineError):
             asyncio.run(service.predict(MODEL, [Input("a")], Terms(timeout_s=0.5)))
-        service.fleet._serving[MODEL] = champion
+        del service.fleet._trials[MODEL]
         assert asyncio.run(service.predict(MODEL, [Input("b")])).version == "v1"
