@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import litserve  # type: ignore[import-untyped]
+import litserve
 
 from tests.benchmarks.peers import Graph, answer
 
