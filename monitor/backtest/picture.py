@@ -154,13 +154,18 @@ def _evidence(axes: Any, evidence: Sequence[float | None], times: Sequence[datet
 
 
 def _costs(axes: Any, costs: Sequence[Cost]) -> None:
+    names: dict[tuple[int, float, int], list[str]] = {}  # policies that did the same share a mark
+    for cost in costs:
+        names.setdefault((cost.retrains, cost.accuracy, cost.labels), []).append(cost.name)
     for cost, colour in zip(costs, _repeated(len(costs)), strict=True):
         marker = "*" if cost.best else "o"
         axes.scatter(cost.retrains, cost.accuracy, s=170 if cost.best else 60, color=colour, marker=marker)
-        axes.annotate(
-            f"{cost.name}, {cost.labels:,} labels", (cost.retrains, cost.accuracy), xytext=(8, 0),
-            textcoords="offset points", fontsize=8, va="center", color=colour,
-        )  # fmt: skip
+        together = names.pop((cost.retrains, cost.accuracy, cost.labels), None)
+        if together is not None:
+            axes.annotate(
+                f"{', '.join(together)}: {cost.labels:,} labels", (cost.retrains, cost.accuracy),
+                xytext=(8, 0), textcoords="offset points", fontsize=8, va="center", color=colour,
+            )  # fmt: skip
     axes.margins(x=0.1, y=0.25)
     axes.set_xlim(
         right=axes.get_xlim()[1] + 0.25 * (axes.get_xlim()[1] - axes.get_xlim()[0])
