@@ -32,7 +32,6 @@ from monitor.addresses import AddressError, Pinned, resolve
 from monitor.channels import DeliveryError, Message, Options
 
 KEYED = True  # by the header webhook-id
-TOLERANCE_S = 300  # what receivers should allow between the timestamp and their clock
 _SECRET_BYTES = range(24, 65)  # as the specification asks
 _PORTS = {"http": 80, "https": 443}
 _LARGEST = 256 * 1024

@@ -27,7 +27,6 @@ from monitor.web.signin import SignIn, signin_address
 from monitor.web.views import Views
 from monitor.web.visitors import COOKIE, Visitors
 
-Problem = tuple[int, str]
 _DEFAULTS = MonitorSettings()
 
 
