@@ -86,7 +86,8 @@ class Answering:
 
     def _round(self) -> None:
         if not self._shadows:
-            self._arrived.wait(PROBE_S if self._lost else None)
+            self._arrived.wait(PROBE_S if self._lost else self._ledger.ages_in())
+        self._ledger.renew()
         if not self._stopping:
             self._arrived.clear()
         for deployed in list(self._lost.values()):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import struct
 import time
@@ -61,12 +62,15 @@ class Ledger:
         *,
         durability: Durability,
         segment_bytes: int,
+        segment_age_s: float = math.inf,
         budget_bytes: int = 0,
         waiting: Callable[[], int] = lambda: 0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`budget_bytes` of all that `waiting` says still waits for the database; 0 means no budget."""
         self._folder = folder / exporter_id
         self._budget_bytes, self._waiting = budget_bytes, waiting
+        self._segment_age_s, self._now, self._filled_at = segment_age_s, now, 0.0
         self._durability = durability
         self._segment_bytes = segment_bytes
         self._number = 0
@@ -83,9 +87,24 @@ class Ledger:
         except OSError as error:
             self._take_back()
             raise LedgerWriteError(self._folder, error) from error
+        if not self._size:
+            self._filled_at = self._now()
         self._size += len(data)
         if self._durability == "power":
             self._sync()
+
+    def ages_in(self) -> float | None:
+        """Seconds until `renew` has something to do, None while the open segment is empty or may stay."""
+        if not self._size or self._segment_age_s == math.inf:
+            return None
+        return max(0.0, self._filled_at + self._segment_age_s - self._now())
+
+    def renew(self) -> None:
+        """Begin another segment where the first frame of the open one is old, so that it can be removed."""
+        if self.ages_in() == 0:
+            self._filled_at = self._now()  # a disk without room is tried again after as long
+            with suppress(LedgerWriteError):
+                self._rotate()
 
     def writable(self) -> bool:
         """Whether a frame would find room now; it tries, and may block as long as the disk does."""

@@ -97,6 +97,7 @@ def serve(
             exporter_id(),
             durability=settings.durability,
             segment_bytes=settings.segment_bytes,
+            segment_age_s=settings.segment_age_s,
             budget_bytes=settings.ledger_budget_mb * 1_000_000,
             waiting=lambda: loader.lag()[1],
         )

@@ -40,6 +40,7 @@ class ExporterSettings(BaseModel):
     poll_s: float = Field(default=0.5, gt=0)  # how often the deployed version is looked up
     memory_limit_mb: int = Field(default=0, ge=0)  # of loaded champions; the longest unused go. 0: no limit
     segment_bytes: int = Field(default=64 * 1024 * 1024, ge=4096)
+    segment_age_s: float = Field(default=3600.0, gt=0)  # an older one is closed, loaded and removed
     ledger_budget_mb: int = Field(default=0, ge=0)  # of what waits for the database. 0: as the disk allows
     on_full: OnFull = "refuse"  # "answer": without a record, counted and told; a disk that is full, or gone
     load_interval_s: float = Field(default=0.2, gt=0)  # ledger to database

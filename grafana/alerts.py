@@ -214,6 +214,26 @@ STORAGE = (
         steps=("Is the disk of the home full or read-only?", "It goes on by itself once there is room."),
     ),
     Alert(
+        name="TrueupUnrecorded",
+        expr="sum by (instance) (increase(trueup_predictions_unrecorded_total[5m])) > 0",
+        wait="0s", severity="page",
+        summary="{{ $labels.instance }}: predictions are answered that no record is kept of",
+        meaning='The ledger cannot be written and `[exporter] on_full = "answer"` lets requests go on without it.',
+        steps=("Is the disk of the home full or read-only?", "What was answered meanwhile is lost to every check."),
+    ),
+    Alert(
+        name="TrueupLedgerDamaged",
+        expr='sum by (instance) (increase(trueup_ledger_damages_total{kind="damaged"}[15m])) > 0',
+        wait="0s", severity="page",
+        summary="{{ $labels.instance }}: bytes of the ledger hold no predictions any more",
+        meaning="Something other than the exporter wrote into the ledger, or the disk fails. "
+        "Answered predictions may be missing from the database.",
+        steps=(
+            "The exporter's log names the segment (`ledger_damaged`); its bytes are kept in `<home>/ledger/.damaged`.",
+            "Examine the disk (`dmesg`, SMART).",
+        ),
+    ),
+    Alert(
         name="TrueupDiskLow",
         expr="min by (job, instance) (trueup_disk_free_bytes / trueup_disk_size_bytes) < 0.1",
         wait="5m", severity="warning",

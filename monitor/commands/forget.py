@@ -18,7 +18,7 @@ REMAINS = (
     "Counts by hour and sums of embeddings, which name nobody.",
     "Versions trained on these rows, their hold-outs, and the snapshots in <home>/data, until housekeeping.",
     "Reports and explanations that quote a text, until they are replaced.",
-    "Loaded rows in the open ledger segment of each live exporter, until it is full or the exporter ends.",
+    "Loaded rows in the open ledger segment of each live exporter, for [exporter] segment_age_s (an hour).",
     "Damaged bytes set aside in <home>/ledger/.damaged, until you delete them.",
     "Days sealed into files outside the database, and backups.",
 )

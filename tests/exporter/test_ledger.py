@@ -44,6 +44,27 @@ def test_what_was_appended_is_read_back_in_order(tmp_path: Path, durability: str
     assert not reading.torn
 
 
+def test_an_old_segment_is_closed_though_nothing_more_comes(tmp_path: Path) -> None:
+    clock = [100.0]
+    writer = Ledger(
+        tmp_path, "x", durability="process", segment_bytes=4096, segment_age_s=60, now=lambda: clock[0]
+    )
+    assert writer.ages_in() is None  # nothing in it that could grow old
+    writer.append([prediction(0)])
+    clock[0] = 159.0
+    assert writer.ages_in() == 1
+    writer.renew()
+    assert len(list((tmp_path / "x").glob("*.ledger"))) == 1
+    clock[0] = 160.0
+    writer.renew()
+    assert writer.ages_in() is None
+    old, new = sorted((tmp_path / "x").glob("*.ledger"))
+    writer.append([prediction(1)])
+    assert [row.id for row in read_segment(old, 0).predictions] == ["p0"]
+    assert [row.id for row in read_segment(new, 0).predictions] == ["p1"]
+    writer.close()
+
+
 def test_a_segment_cut_at_any_byte_gives_its_whole_frames(tmp_path: Path) -> None:
     whole = closed_segment(tmp_path).read_bytes()
     cut = tmp_path / "cut"

@@ -85,3 +85,10 @@ def test_a_socket_is_inherited_as_systemd_hands_it_over() -> None:
         assert int(said.stdout) == shared.getsockname()[1]
     assert inherited_socket({}) is None
     assert inherited_socket({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
+
+
+def test_an_idle_exporter_keeps_no_loaded_text_on_its_disk(home: Path) -> None:
+    body = {"model": "router", "inputs": ["my card number is a secret"]}
+    with exporter_process(home, store_text="full", segment_age_s=0.3) as (_, url):
+        assert httpx.post(f"{url}/v1/predict", json=body).status_code == 200
+        until(lambda: not [path for path in (home / "ledger").glob("*/*.ledger") if path.stat().st_size])
