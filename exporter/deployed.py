@@ -244,12 +244,14 @@ class Fleet:
         self._instruments.serving.labels(row.model, version).set(1)
 
     def _open(self, model: str, version: str, *, revision: int, role: Role = "champion") -> Deployed:
+        give_back()
         before = resident_bytes()
         opened = read_version(self._db, model, version)
         engine = open_engine(opened, threads=self._threads, device=self._device)
-        manifest, least = opened.manifest, len(opened.model_bytes)
-        del opened  # the session has its own copy of the bytes
-        memory = max(least, resident_bytes() - before)
+        manifest = opened.manifest
+        del opened  # the session has what it needs of the bytes
+        give_back()
+        memory = max(1, resident_bytes() - before)  # tables that another version holds are not its own
         self._instruments.memory.labels(model, version).set(memory)
         self._instruments.provider.labels(model, version, engine.provider).set(1)
         return Deployed(model, version, revision, manifest, engine, role, memory)

@@ -18,6 +18,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from exporter.engines import Answer
+from exporter.weights import share
 from trainer.artifact import Version
 from trainer.errors import TrainerError, VersionRefusedError
 from trainer.tasks import load
@@ -50,7 +51,8 @@ class GraphEngine:
         pooled = provider == CPU and threads > 1
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="session") if pooled else None
         self._ahead = threads + 1  # micro-batches begun: no more, so that a small request may come between
-        self._session = _session(version, provider, 1 if pooled else threads)
+        # The tables go with the engine, never before a run that another thread is in.
+        self._session, self._tables = _session(version, provider, 1 if pooled else threads)
         self.provider: str = self._session.get_providers()[0]
         self.tokenise_s = 0.0
         self._nearest = np.ascontiguousarray(version.nearest, dtype=np.float32)
@@ -173,7 +175,7 @@ def _tokenizer(version: Version) -> Tokenizer:
     return tokenizer
 
 
-def _session(version: Version, provider: Provider, threads: int) -> Any:
+def _session(version: Version, provider: Provider, threads: int) -> tuple[Any, list[Any]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -181,8 +183,10 @@ def _session(version: Version, provider: Provider, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves neighbours
+    tables = share(options, version.model_bytes) if provider == CPU else []
     session = onnxruntime.InferenceSession(version.model_bytes, sess_options=options, providers=[provider])
+    session._model_bytes = b""  # kept for a fallback to another provider, which is never wanted here
     found = ({entry.name for entry in session.get_inputs()}, {entry.name for entry in session.get_outputs()})
     if found != (INPUTS, OUTPUTS):
         raise VersionRefusedError(version.path, f"model.onnx has the inputs and outputs {found}")
-    return session
+    return session, tables
