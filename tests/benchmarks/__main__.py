@@ -7,6 +7,7 @@ python -m tests.benchmarks.pager null               false pages of one bet over 
 python -m tests.benchmarks.pager delay              windows until a page, simulated
 python -m tests.benchmarks.false_pages [--quick]    false pages of the whole pager, and of rival rules
 python -m tests.benchmarks.delay [--quick]          windows until a page, on real text
+python -m tests.benchmarks.llm_prompts              dated prompts to language models, and their shuffles
 python -m tests.benchmarks.check_cost [--quick]     a window of a million rows; a thousand models
 python -m tests.benchmarks.quality                  accuracy's interval: coverage and width; labels bought
 python -m tests.benchmarks.histories [--quick]      the loop beside frozen and oracle, on public streams
