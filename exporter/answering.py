@@ -1,42 +1,43 @@
-"""The engine's thread: takes what waits, runs it, records it, and only then answers.
+"""The thread that answers: feeds the engines, records what they say, and only then replies.
 
-No timer: while a micro-batch runs, the next texts gather.
+No timer: while micro-batches run, the next texts gather.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 import structlog
 
+from exporter.backlog import Backlog, Piece, Rank, Shade
+from exporter.crew import Crew, Ran
 from exporter.deployed import Deployed, Fleet
-from exporter.engines import Answer
-from exporter.errors import EngineFailedError, LedgerWriteError
+from exporter.errors import EngineFailedError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
-from exporter.prediction import Prediction
-from exporter.recording import prediction_id, recorded
+from exporter.recording import Input
 from exporter.redact import keeping
+from exporter.replying import Replying
 from exporter.settings import ExporterSettings
 from exporter.shadows import Shadows
 from exporter.tracing import Tracing
-from exporter.waiting import SMALL, Lanes, Waiting, deliver, fail
+from exporter.waiting import SMALL, TAKE, Lanes, Request, Waiting, fail
 
 SHADOW_TAKE = 8  # texts of a shadow that somebody may have to wait for
 PROBE = "Is anybody there?"
 PROBE_S = 5.0  # between two attempts of an engine that failed on every text
-LOG_S = 10.0  # a full disk is told again after so long, not for every micro-batch
+STOPPING_S = 0.05  # between two looks whether everything is answered
 NAMED = 8  # request ids of one log line
 
 _log = structlog.get_logger()
 
 
 class Answering:
-    """One thread for all engines: they share the processor, and a session is not asked twice at a time."""
+    """One thread for all engines, which share the processor; a crew runs their micro-batches."""
 
     def __init__(
         self,
@@ -45,22 +46,30 @@ class Answering:
         settings: ExporterSettings,
         instruments: Instruments,
         lanes: Lanes,
+        backlog: Backlog,
         *,
         now: Callable[[], float],
         tracing: Tracing | None,
     ) -> None:
-        self._fleet, self._ledger, self._settings, self._lanes = fleet, ledger, settings, lanes
-        self._instruments, self._now, self._tracing = instruments, now, tracing
+        self._fleet, self._ledger, self._lanes, self._backlog = fleet, ledger, lanes, backlog
         slow = instruments.redaction_timeouts.inc
-        self._keep = keeping(settings.store_text, settings.redact, timed_out=slow)
-        self._shadows = Shadows(ledger, instruments, keep=self._keep, failed=fleet.take_back)
+        keep = keeping(settings.store_text, settings.redact, timed_out=slow)
+        self._shadows = Shadows(ledger, instruments, keep=keep, failed=fleet.take_back)
+        self._replying = Replying(
+            fleet, ledger, self._shadows, instruments, settings.on_full, keep=keep, now=now, tracing=tracing
+        )
         self._lost: dict[str, Deployed] = {}
-        self._told_at = -LOG_S
+        self._probed_at = 0.0
         self._arrived = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._ran: deque[Ran] = deque()
+        # A GPU runs one micro-batch at a time; on it threads are only its session's.
+        sessions = settings.threads if settings.device == "cpu" else 1
+        self._crew = Crew(sessions, self._backlog, self._has_run)
+        self._thread = threading.Thread(target=self._work, name="answering", daemon=True)
 
     def start(self) -> None:
+        self._crew.start()
         self._thread.start()
 
     def wake(self) -> None:
@@ -72,71 +81,131 @@ class Answering:
         self._stopping = True
         self._arrived.set()
         self._thread.join()
+        self._crew.stop()
 
     def lost(self) -> list[str]:
         """Models whose champion's engine fails on a text that has nothing wrong with it."""
         return sorted(self._lost)
 
+    def _has_run(self, ran: Ran) -> None:
+        self._ran.append(ran)
+        self._arrived.set()
+
     def _work(self) -> None:
-        while not (self._stopping and not self._lanes):
+        while not (self._stopping and not self._lanes and self._backlog.idle):
             try:
                 self._round()
             except Exception as error:  # the only such thread must outlive what nobody foresaw
                 _log.error("answering_failed", error=_name(error))
 
     def _round(self) -> None:
-        if not self._shadows:
-            self._arrived.wait(PROBE_S if self._lost else self._ledger.ages_in())
+        self._arrived.wait(self._patience())
+        self._arrived.clear()
         self._ledger.renew()
-        if not self._stopping:
-            self._arrived.clear()
-        for deployed in list(self._lost.values()):
-            self._probe(deployed)
-        if not self._lanes:
-            self._shadows.answer(SHADOW_TAKE)
-        while self._lanes:
-            self._answer_all(self._lanes.take_small())
-            self._answer_all(self._lanes.take_bulk())
+        self._feed()
+        while self._ran:
+            try:
+                self._finish(self._ran.popleft())
+            finally:
+                self._backlog.done()
+            self._feed()
+        if time.monotonic() - self._probed_at >= PROBE_S:
+            for deployed in list(self._lost.values()):
+                self._probe(deployed)
 
-    def _answer_all(self, taken: Sequence[Waiting]) -> None:
-        for _, group in groupby(sorted(taken, key=_engine_of), key=_engine_of):
-            self._answer(list(group))
+    def _patience(self) -> float | None:
+        """Seconds until there is something to do though nothing has arrived."""
+        if self._stopping:
+            return STOPPING_S
+        return PROBE_S if self._lost else self._ledger.ages_in()
 
-    def _answer(self, batch: Sequence[Waiting]) -> None:
-        deployed = batch[0][0].deployed
-        bulk = len(batch[0][0].inputs) > SMALL
-        try:
-            started = time.monotonic()
-            texts = [request.inputs[position].text for request, position in batch]
-            stream = deployed.engine.stream(texts)
-            # A canary's answers leave together, so that the champion can answer in its place.
-            for positions, answers in list(stream) if deployed.role == "canary" else stream:
-                self._record([batch[position] for position in positions], answers, started)
-                if bulk:
-                    self._answer_all(self._lanes.take_small())
-                started = time.monotonic()
-        except Exception as error:  # the thread must outlive a bad text; the requests are told
-            ids = sorted({request.id for request, _ in batch if request.id})[:NAMED]
-            _log.error(
-                "engine_failed",
-                model=deployed.model, version=deployed.version, error=_name(error), requests=ids,
-            )  # fmt: skip
-            self._failed(batch, deployed)
-            self._probe(deployed)
+    def _feed(self) -> None:
+        """Turn texts that wait into tokens, as many as the sessions can choose from."""
+        room = TAKE - self._backlog.waiting(Rank.SMALL)
+        self._begin(Rank.SMALL, self._lanes.take_small(room))
+        room = TAKE - self._backlog.waiting(Rank.BULK)
+        self._begin(Rank.BULK, self._lanes.take_bulk(room))
+        if self._shadows and not (self._lanes or self._backlog):
+            self._begin(Rank.SHADOW, self._shadows.take(SHADOW_TAKE))
 
-    def _failed(self, batch: Sequence[Waiting], deployed: Deployed) -> None:
-        """Let the champion answer what a canary could not; a request that it answered in part has failed."""
-        if deployed.role == "canary":
-            champion = self._fleet.deployed(deployed.model)  # loaded for as long as the trial is on
-            self._fleet.take_back(deployed)
-            whole = [waiting for waiting in batch if not waiting[0].begun]
-            for request, _ in whole:
+    def _begin(self, rank: Rank, asked: Sequence[Waiting] | Sequence[Shade]) -> None:
+        for _, group in groupby(sorted(asked, key=_engine_of), key=_engine_of):
+            same = list(group)
+            deployed = _deployed(same[0])
+            try:
+                self._backlog.add(rank, _pieces(deployed, same))
+            except Exception as error:  # a tokenizer's; ONNX Runtime is not asked here
+                self._tell(deployed, same, error)
+                self._give_up(deployed, same, error)
+
+    def _finish(self, ran: Ran) -> None:
+        deployed, first = ran.batch[0].deployed, ran.batch[0].asked
+        if ran.error is not None:
+            self._failed(deployed, ran.batch, ran.error)
+        elif isinstance(first, Shade):
+            self._shadows.record(ran.batch)
+        else:
+            self._replying.measure(ran.batch)
+            if self._lost.get(deployed.model) is deployed:
+                del self._lost[deployed.model]
+            if deployed.role == "canary":
+                self._hold(ran.batch)
+            else:
+                self._replying.reply(ran.batch)
+
+    def _hold(self, batch: Sequence[Piece]) -> None:
+        """A canary's answers leave together, so that the champion can give them all in its place."""
+        whole: list[Piece] = []
+        for piece in batch:
+            if not piece.over and not isinstance(piece.asked, Shade):
+                request = piece.asked[0]
+                request.held.append(piece)
+                if len(request.held) == len(request.inputs):
+                    whole += request.held
+        if whole:
+            self._replying.reply(whole)
+
+    def _failed(self, deployed: Deployed, batch: list[Piece], error: Exception) -> None:
+        """Find the text that an engine fails on: by halves, since the others have a right to their answers.
+
+        Memory that does not suffice for many texts may suffice for half as many.
+        """
+        asked = [piece.asked for piece in batch]
+        if len(batch) > 1 and deployed.role == "champion" and not isinstance(asked[0], Shade):
+            middle = len(batch) // 2
+            self._backlog.again([batch[:middle], batch[middle:]])
+            return
+        self._tell(deployed, asked, error)
+        self._give_up(deployed, asked, error)
+
+    def _give_up(self, deployed: Deployed, asked: Sequence[Waiting | Shade], error: Exception) -> None:
+        """Somebody else answers, or these requests have failed."""
+        requests = _requests(asked)
+        if not requests:
+            self._shadows.failed(deployed, error)
+        elif deployed.role == "canary":
+            self._pass_on(deployed, requests)
+        else:
+            fail(requests, EngineFailedError(deployed.model, deployed.version))
+        self._probe(deployed)
+
+    def _pass_on(self, canary: Deployed, requests: Iterable[Request]) -> None:
+        """Let the champion answer what a canary could not."""
+        champion = self._fleet.deployed(canary.model)  # loaded for as long as the trial is on
+        self._fleet.take_back(canary)
+        for request in requests:
+            if request.deployed is canary:
                 request.deployed = champion
-            if whole:
-                self._answer(whole)
-            batch = [waiting for waiting in batch if waiting[0].begun and waiting[0].deployed is deployed]
-        if batch:
-            fail(batch, EngineFailedError(deployed.model, deployed.version))
+                request.held.clear()
+                rank = Rank.SMALL if len(request.inputs) <= SMALL else Rank.BULK
+                self._begin(rank, [(request, position) for position in range(len(request.inputs))])
+
+    def _tell(self, deployed: Deployed, asked: Sequence[Waiting | Shade], error: Exception) -> None:
+        ids = sorted({request.id for request in _requests(asked) if request.id})[:NAMED]
+        _log.error(
+            "engine_failed",
+            model=deployed.model, version=deployed.version, error=_name(error), requests=ids,
+        )  # fmt: skip
 
     def _probe(self, deployed: Deployed) -> None:
         """Was it the text or is it the engine, as when a GPU has gone? Forget engines that serve no more."""
@@ -145,6 +214,7 @@ class Answering:
             if self._lost.get(deployed.model) is deployed:
                 del self._lost[deployed.model]
             return
+        self._probed_at = time.monotonic()
         try:
             deployed.engine.run([PROBE])
         except Exception as error:  # ONNX Runtime has no base class for what it raises
@@ -154,90 +224,34 @@ class Answering:
         else:
             self._lost.pop(deployed.model, None)
 
-    def _record(self, batch: Sequence[Waiting], answers: Sequence[Answer], started: float) -> None:
-        finished = time.monotonic()
-        run_ms = (finished - started) * 1e3
-        rows = [
-            self._recorded(waiting, answer, started, run_ms)
-            for waiting, answer in zip(batch, answers, strict=True)
-        ]
-        written = time.monotonic()
-        if not self._written(rows, batch):
-            return
-        for request, _ in batch:
-            request.begun = True
-        deliver(list(zip(batch, rows, strict=True)))
-        self._shade(batch, rows)
-        self._measure(batch, rows, (started, finished, written, time.monotonic()))
 
-    def _written(self, rows: Sequence[Prediction], batch: Sequence[Waiting]) -> bool:
-        """Whether the rows may be answered: they are in the ledger, or the settings let it go without."""
-        try:
-            self._ledger.append(rows)
-        except LedgerWriteError as error:
-            self._instruments.ledger_errors.inc()
-            if time.monotonic() - self._told_at >= LOG_S:
-                self._told_at = time.monotonic()
-                _log.error("ledger_not_written", error=str(error), on_full=self._settings.on_full)
-            if self._settings.on_full == "refuse":
-                fail(batch, error)
-                return False
-            self._instruments.unrecorded.inc(len(rows))
-        return True
-
-    def _recorded(self, waiting: Waiting, answer: Answer, started: float, run_ms: float) -> Prediction:
-        request, position = waiting
-        now = self._now()
-        return recorded(
-            request.deployed,
-            request.inputs[position],
-            answer,
-            id_=prediction_id(now),
-            at=now,
-            queue_ms=(started - request.queued_at) * 1e3,
-            run_ms=run_ms,
-            keep=self._keep,
-        )
-
-    def _shade(self, batch: Sequence[Waiting], rows: Sequence[Prediction]) -> None:
-        """Let the challenger answer the same texts once nobody waits."""
-        deployed = batch[0][0].deployed
-        shadow = self._fleet.shadow(deployed.model) if deployed.role == "champion" else None
-        if shadow is not None:
-            given = (request.inputs[position] for request, position in batch)
-            self._shadows.add(shadow, list(zip(given, rows, strict=True)))
-
-    def _measure(
-        self, batch: Sequence[Waiting], rows: Sequence[Prediction], times: tuple[float, float, float, float]
-    ) -> None:
-        """`times`: begun, run, about to be written, written; monotonic."""
-        deployed, told = batch[0][0].deployed, self._instruments
-        started, finished, written, done = times
-        tokenised = deployed.engine.tokenise_s
-        told.predictions.labels(deployed.model, deployed.version).inc(len(rows))
-        told.run_seconds.labels(deployed.model).observe(finished - started)
-        told.batch_texts.observe(len(rows))
-        told.batch_tokens.observe(sum(row.tokens for row in rows))
-        waited = started - min(request.queued_at for request, _ in batch)
-        parts = (waited, tokenised, finished - started - tokenised, done - written)
-        for observe, seconds in zip(told.part_observers, parts, strict=True):
-            observe(seconds)
-        if self._tracing is not None:
-            self._trace(self._tracing, batch, (started, started + tokenised, finished, written, done))
-
-    def _trace(self, tracing: Tracing, batch: Sequence[Waiting], times: Sequence[float]) -> None:
-        started, tokenised, finished, written, done = times
-        for request in {id(request): request for request, _ in batch}.values():
-            if request.span is not None:
-                part = partial(tracing.part, request.span)
-                part("queue", request.queued_at, started)
-                part("tokenise", started, tokenised)
-                part("run", tokenised, finished)
-                part("ledger", written, done)
+def _pieces(deployed: Deployed, asked: Sequence[Waiting | Shade]) -> list[Piece]:
+    """Texts as tokens; each takes an even share of the time."""
+    began = time.monotonic()
+    encoded = deployed.engine.encode([_given(one).text for one in asked])
+    share = (time.monotonic() - began) / len(encoded)
+    return [
+        Piece(deployed, tokens, one, (began + number * share, began + (number + 1) * share))
+        for number, (one, tokens) in enumerate(zip(asked, encoded, strict=True))
+    ]
 
 
-def _engine_of(waiting: Waiting) -> int:
-    return id(waiting[0].deployed)
+def _given(asked: Waiting | Shade) -> Input:
+    return asked.given if isinstance(asked, Shade) else asked[0].inputs[asked[1]]
+
+
+def _deployed(asked: Waiting | Shade) -> Deployed:
+    return asked.deployed if isinstance(asked, Shade) else asked[0].deployed
+
+
+def _engine_of(asked: Waiting | Shade) -> int:
+    return id(_deployed(asked))
+
+
+def _requests(asked: Sequence[Waiting | Shade]) -> list[Request]:
+    """Every one once."""
+    found = (one[0] for one in asked if not isinstance(one, Shade))
+    return list(dict.fromkeys(found))
 
 
 def _name(error: Exception) -> str:

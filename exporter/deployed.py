@@ -18,7 +18,7 @@ from exporter.errors import EngineFailedError, ExporterError, UnknownModelError
 from exporter.instruments import Instruments
 from exporter.memory import Unloaded, give_back, resident_bytes, to_unload
 from exporter.registry import read_deployments, read_version
-from exporter.settings import Device
+from exporter.settings import Device, Precision
 from exporter.tables import Role
 from exporter.trials import Trial, give_up, in_canary, read_trials
 from trainer.artifact import Manifest
@@ -69,10 +69,11 @@ class Fleet:
         threads: int,
         poll_s: float,
         device: Device = "cpu",
+        precision: Precision = "auto",
         memory_limit: int = 0,
     ) -> None:
         self._db, self._instruments, self._threads, self._poll_s = db, instruments, threads, poll_s
-        self._device: Device = device
+        self._device, self._precision = device, precision
         self._memory_limit = memory_limit  # bytes of loaded champions and challengers, 0: none
         self._used_at: dict[str, float] = {}
         self._loading = threading.RLock()
@@ -247,7 +248,7 @@ class Fleet:
         give_back()
         before = resident_bytes()
         opened = read_version(self._db, model, version)
-        engine = open_engine(opened, threads=self._threads, device=self._device)
+        engine = open_engine(opened, threads=self._threads, device=self._device, precision=self._precision)
         manifest = opened.manifest
         del opened  # the session has what it needs of the bytes
         give_back()

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import psutil
 
-from exporter.engines import Answer, Engine
+from exporter.engines import Answer, Encoded, Engine
 
 
 class Unloaded:
     """Stands where an engine was: it knows what the engine was called and answers nothing."""
 
-    tokenise_s = 0.0
-
     def __init__(self, engine: Engine) -> None:
         self.name, self.labels, self.provider = engine.name, engine.labels, engine.provider
+        self.packing = engine.packing
 
     def run(self, texts: Sequence[str]) -> list[Answer]:  # noqa: ARG002 (an Engine)
         raise RuntimeError("an unloaded version was asked")
 
-    def stream(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Answer]]]:  # noqa: ARG002
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:  # noqa: ARG002
+        raise RuntimeError("an unloaded version was asked")
+
+    def answer(self, batch: Sequence[Encoded]) -> list[Answer]:  # noqa: ARG002
         raise RuntimeError("an unloaded version was asked")
 
     def close(self) -> None:

@@ -108,6 +108,7 @@ def serve(
             threads=settings.threads,
             poll_s=settings.poll_s,
             device=settings.device,
+            precision=settings.precision,
             memory_limit=settings.memory_limit_mb * 1_000_000,
         )
         service = Service(fleet, ledger, settings, instruments, outcomes=outcomes, tracing=tracing)

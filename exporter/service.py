@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from exporter.answering import Answering
+from exporter.backlog import Backlog
 from exporter.deployed import Deployed, Fleet
 from exporter.errors import (
     ClientDeadlineError,
@@ -57,12 +58,13 @@ class Service:
         self.fleet = fleet
         self._ledger, self._settings, self._tracing = ledger, settings, tracing
         self._outcomes = outcomes or Outcomes(now)
-        self._lanes = Lanes(settings.queue_limit)
+        backlog = Backlog()
+        self._lanes = Lanes(settings.queue_limit, backlog.asked_for)
         self._parked = Parked(fleet)
         self._answering = Answering(
-            fleet, ledger, settings, instruments, self._lanes, now=now, tracing=tracing
+            fleet, ledger, settings, instruments, self._lanes, backlog, now=now, tracing=tracing
         )
-        instruments.queue.set_function(lambda: len(self._lanes))
+        instruments.queue.set_function(self._lanes.waiting)
         self._draining = self._stopping = False
 
     def start(self) -> None:

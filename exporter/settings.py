@@ -7,7 +7,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from exporter.machine import cores
+
 Device = Literal["cpu", "cuda"]
+Precision = Literal["auto", "fp32"]
 Mode = Literal["shadow", "canary"]  # of a trial, see trials.py
 Durability = Literal["process", "power"]
 TextPolicy = Literal["none", "hash", "redacted", "full"]
@@ -23,7 +26,8 @@ class ExporterSettings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535)  # 0: any free port
     database_url: str = ""  # empty: SQLite in the home folder
     device: Device = "cpu"  # "cuda": refused at the start where CUDA does not come up
-    threads: int = Field(default=2, ge=1)  # processor threads of one inference
+    precision: Precision = "auto"  # the fastest that a version's export has proven, or never below fp32
+    threads: int = Field(default_factory=cores, ge=1)  # sessions at a time, a processor thread each
     max_texts: int = Field(default=256, ge=1)  # texts per request
     max_characters: int = Field(default=20_000, ge=1)  # characters per text
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)

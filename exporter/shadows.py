@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from typing import cast
 
 import structlog
 
+from exporter.backlog import Piece, Shade
 from exporter.deployed import Deployed
 from exporter.errors import LedgerWriteError
 from exporter.instruments import Instruments
@@ -24,18 +24,8 @@ LIMIT = 4096  # texts waiting; beyond it the oldest are dropped and counted, a s
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Shade:
-    """A text that the champion has answered, and who answers it again."""
-
-    deployed: Deployed
-    given: Input
-    answered: Prediction
-    queued_at: float  # monotonic
-
-
 class Shadows:
-    """A bounded queue; one thread, the engine's, works it off."""
+    """A bounded queue; one thread, which answers, works it off."""
 
     def __init__(
         self,
@@ -45,7 +35,7 @@ class Shadows:
         keep: Keep,
         failed: Callable[[Deployed], None],
     ) -> None:
-        self._failed = failed  # hears of a challenger whose engine raised
+        self._take_back = failed  # hears of a challenger whose engine raised
         self._ledger, self._instruments, self._keep = ledger, instruments, keep
         self._queue: deque[Shade] = deque()
 
@@ -60,40 +50,41 @@ class Shadows:
             self._queue.popleft()
             self._instruments.shadows_dropped.inc()
 
-    def answer(self, texts: int) -> None:
-        """Answer and record at most `texts`; what fails is logged and gone."""
-        taken = [self._queue.popleft() for _ in range(min(texts, len(self._queue)))]
-        for _, group in groupby(taken, key=lambda shade: id(shade.deployed)):
-            shades = list(group)
-            try:
-                self._record(shades)
-            except LedgerWriteError as error:
-                self._instruments.shadows_dropped.inc(len(shades))
-                _log.error("shadow_not_written", error=str(error))
-            except Exception as error:  # a challenger must not take the champion's thread down
-                deployed = shades[0].deployed
-                kind = type(error).__qualname__
-                _log.error("shadow_failed", model=deployed.model, version=deployed.version, error=kind)
-                self._failed(deployed)
+    def take(self, texts: int) -> list[Shade]:
+        """The oldest, at most `texts`, of one version."""
+        taken: list[Shade] = []
+        while len(taken) < min(texts, len(self._queue) + len(taken)):
+            if taken and self._queue[0].deployed is not taken[0].deployed:
+                break
+            taken.append(self._queue.popleft())
+        return taken
 
-    def _record(self, shades: Sequence[Shade]) -> None:
-        deployed = shades[0].deployed
-        started = time.monotonic()
-        for positions, answers in deployed.engine.stream([shade.given.text for shade in shades]):
-            run_ms = (time.monotonic() - started) * 1e3
-            rows = [
-                recorded(
-                    deployed,
-                    shades[position].given,
-                    answer,
-                    id_=shadow_id(shades[position].answered.id),
-                    at=shades[position].answered.at,
-                    queue_ms=(started - shades[position].queued_at) * 1e3,
-                    run_ms=run_ms,
-                    keep=self._keep,
-                )
-                for position, answer in zip(positions, answers, strict=True)
-            ]
-            self._ledger.append(rows)
-            self._instruments.predictions.labels(deployed.model, deployed.version).inc(len(rows))
-            started = time.monotonic()
+    def failed(self, deployed: Deployed, error: Exception) -> None:
+        """A challenger must not take the champion down: what it failed on is gone, and so is the trial."""
+        kind = type(error).__qualname__
+        _log.error("shadow_failed", model=deployed.model, version=deployed.version, error=kind)
+        self._take_back(deployed)
+
+    def record(self, pieces: Sequence[Piece]) -> None:
+        """Record a micro-batch; one that the ledger does not take is counted as dropped."""
+        deployed = pieces[0].deployed
+        try:
+            self._ledger.append([self._row(piece, cast(Shade, piece.asked)) for piece in pieces])
+        except LedgerWriteError as error:
+            self._instruments.shadows_dropped.inc(len(pieces))
+            _log.error("shadow_not_written", error=str(error))
+        else:
+            self._instruments.predictions.labels(deployed.model, deployed.version).inc(len(pieces))
+
+    def _row(self, piece: Piece, shade: Shade) -> Prediction:
+        assert piece.answer is not None
+        return recorded(
+            piece.deployed,
+            shade.given,
+            piece.answer,
+            id_=shadow_id(shade.answered.id),
+            at=shade.answered.at,
+            queue_ms=(piece.started - shade.queued_at) * 1e3,
+            run_ms=(piece.finished - piece.started) * 1e3,
+            keep=self._keep,
+        )

@@ -19,8 +19,10 @@ from exporter.recording import Input
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from exporter.backlog import Piece
+
 SMALL = 8  # texts of a request that goes before bulk
-TAKE = 64  # texts looked at together: enough to sort by length, few enough to answer soon
+TAKE = 64  # texts that wait as tokens: enough to find some of one length, few enough to answer soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class Request:
     span: Span | None = None
     queued_at: float = field(default_factory=time.monotonic)
     done: dict[int, Prediction] = field(default_factory=dict)
-    begun: bool = False  # an answer is on its way
+    held: list[Piece] = field(default_factory=list)  # a canary's answers, until it has them all
 
     @property
     def over(self) -> bool:
@@ -63,8 +65,9 @@ Waiting = tuple[Request, int]  # and the position of the text among its inputs
 class Lanes:
     """A bounded queue of texts. Those of requests of at most `SMALL` texts go first."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, further: Callable[[], int] = lambda: 0) -> None:
         self._limit = limit
+        self._further = further  # texts that were taken and still wait
         self._small: deque[Waiting] = deque()
         self._bulk: deque[Waiting] = deque()
         self._held = 0  # texts that wait for their version to be loaded
@@ -95,23 +98,28 @@ class Lanes:
             with self._lock:
                 self._held -= texts
 
+    def waiting(self) -> int:
+        """Texts that no session has begun."""
+        return len(self) + self._further()
+
     def _require_room(self, texts: int) -> None:
-        if len(self) + self._held + texts > self._limit and not self._swept:
+        room = self._limit - self._held - texts
+        if self.waiting() > room and not self._swept:
             self._sweep()
-        if len(self) + self._held + texts > self._limit:
+        if self.waiting() > room:
             raise QueueFullError(self._limit)
 
-    def take_small(self) -> list[Waiting]:
-        """Texts of small requests to answer next, without those that nobody waits for any more."""
-        return self._take(self._small)
+    def take_small(self, texts: int) -> list[Waiting]:
+        """At most so many of small requests to answer next, without those that nobody waits for any more."""
+        return self._take(self._small, texts)
 
-    def take_bulk(self) -> list[Waiting]:
-        """Texts of large requests to answer next, likewise."""
-        return self._take(self._bulk)
+    def take_bulk(self, texts: int) -> list[Waiting]:
+        """At most so many of large requests, likewise."""
+        return self._take(self._bulk, texts)
 
-    def _take(self, lane: deque[Waiting]) -> list[Waiting]:
+    def _take(self, lane: deque[Waiting], texts: int) -> list[Waiting]:
         with self._lock:
-            taken = [lane.popleft() for _ in range(min(TAKE, len(lane)))]
+            taken = [lane.popleft() for _ in range(min(texts, len(lane)))]
             self._swept = False
         return [waiting for waiting in taken if not waiting[0].over]
 
@@ -132,9 +140,9 @@ def deliver(pairs: Sequence[tuple[Waiting, Prediction]]) -> None:
         _tell(loop, _resolve, own)
 
 
-def fail(batch: Iterable[Waiting], error: ExporterError) -> None:
-    """Tell every request of the batch."""
-    for request in {id(request): request for request, _ in batch}.values():
+def fail(requests: Iterable[Request], error: ExporterError) -> None:
+    """Tell each of them once."""
+    for request in dict.fromkeys(requests):
         _tell(request.loop, request.reject, error)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from exporter.database import open_database
 from exporter.engines import device_problem
 from exporter.errors import ExporterError
+from exporter.machine import cores
 from monitor.config import Settings
 
 FREE_GB = 2.0
@@ -76,13 +76,13 @@ def _device(settings: Settings) -> Iterator[Finding]:
 
 
 def _threads(settings: Settings) -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free = cores()
     for what, threads in (
         ("[exporter] threads", settings.exporter.threads),
         ("[trainer] threads", settings.trainer.threads),
     ):
-        mend = f"More threads than the {cores} cores slow everything down: lower it."
-        yield Finding(what, f"{threads} of {cores} cores", None if threads <= cores else mend)
+        mend = f"More threads than the {free} cores slow everything down: lower it."
+        yield Finding(what, f"{threads} of {free} cores", None if threads <= free else mend)
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,9 @@ from trainer.rows import HoldoutRow, holdout_from_bytes
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 MODEL, TOKENIZER, NEAREST, HOLDOUT = "model.onnx", "tokenizer.json", "nearest.npy", "holdout.parquet"
+INT8 = "model.int8.onnx"  # the same model for a faster engine; a version may lack it
 FILES = frozenset({MODEL, TOKENIZER, NEAREST, HOLDOUT})
+VARIANTS = frozenset({INT8})
 
 __all__ = ["FORMAT", "DataPrint", "HoldoutRow", "Manifest", "Parity", "Version", "open_version", "seal"]
 
@@ -65,7 +67,7 @@ class Manifest(BaseModel):
     metrics: dict[str, Any]
     parity: Parity
     attention: str = "fused"  # "fused": com.microsoft::MultiHeadAttention; "generic": plain ONNX, slower
-    engines: list[str] = Field(default_factory=lambda: ["cpu-fp32", "cuda-fp32"])
+    engines: list[str] | dict[str, dict[str, Any]] = Field(default_factory=lambda: ["cpu-fp32", "cuda-fp32"])
     files: dict[str, str] = Field(default_factory=dict)
     findings: list[dict[str, Any]] = Field(default_factory=list)  # of the data gate, trainer/findings
     dropped: list[int] = Field(default_factory=list)  # rows of the data that it left out, after replay
@@ -84,15 +86,24 @@ class Version:
     manifest: Manifest
     manifest_sha256: str
     model_bytes: bytes
+    variants: dict[str, bytes] = field(default_factory=dict)  # of VARIANTS, as far as it has them
     tokenizer_bytes: bytes
     nearest: np.ndarray[Any, np.dtype[np.float16]]
     holdout: list[HoldoutRow]
+
+    def graph(self, name: str) -> bytes:
+        """The graph in this file. Raises VersionRefusedError where the version has none."""
+        if name == MODEL:
+            return self.model_bytes
+        if name not in self.variants:
+            raise VersionRefusedError(self.path, f"it has no {name}")
+        return self.variants[name]
 
 
 def seal(directory: Path, manifest: Manifest) -> None:
     """Hash and fsync every file of `directory`, then write its manifest as the last and atomic step."""
     names = {entry.name for entry in directory.iterdir()}
-    if names != FILES:
+    if not FILES <= names <= FILES | VARIANTS:
         raise VersionRefusedError(directory, f"it should hold {_listed(FILES)}, it holds {_listed(names)}")
     files: dict[str, str] = {}
     for name in sorted(names):
@@ -118,15 +129,19 @@ def open_version(directory: Path) -> Version:
     raw = _read(directory, MANIFEST)
     manifest = _parse(directory, raw)
     present = {entry.name for entry in directory.iterdir()} - {MANIFEST}
-    if set(manifest.files) != FILES or present != FILES:
+    sealed = set(manifest.files)
+    if not FILES <= sealed <= FILES | VARIANTS or present != sealed:
         raise VersionRefusedError(directory, f"it should hold {_listed(FILES)}, it holds {_listed(present)}")
-    content = {name: _verified(directory, name, manifest.files[name]) for name in sorted(FILES)}
-    _refuse_external_tensors(directory, content[MODEL])
+    content = {name: _verified(directory, name, manifest.files[name]) for name in sorted(sealed)}
+    variants = {name: content[name] for name in sorted(sealed & VARIANTS)}
+    for name, graph in {MODEL: content[MODEL], **variants}.items():
+        _refuse_external_tensors(directory, name, graph)
     return Version(
         path=directory,
         manifest=manifest,
         manifest_sha256=hashlib.sha256(raw).hexdigest(),
         model_bytes=content[MODEL],
+        variants=variants,
         tokenizer_bytes=content[TOKENIZER],
         nearest=_nearest(directory, content[NEAREST]),
         holdout=_holdout(directory, content[HOLDOUT]),
@@ -188,7 +203,7 @@ def _holdout(directory: Path, content: bytes) -> list[HoldoutRow]:
         raise VersionRefusedError(directory, f"holdout.parquet cannot be read ({error})") from error
 
 
-def _refuse_external_tensors(directory: Path, content: bytes) -> None:
+def _refuse_external_tensors(directory: Path, name: str, content: bytes) -> None:
     """A graph whose weights lie in another file would be served from bytes that nobody hashed."""
     import onnx
     from onnx.external_data_helper import uses_external_data
@@ -196,9 +211,9 @@ def _refuse_external_tensors(directory: Path, content: bytes) -> None:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise VersionRefusedError(directory, "model.onnx is not an ONNX model") from error
+        raise VersionRefusedError(directory, f"{name} is not an ONNX model") from error
     if any(uses_external_data(tensor) for tensor in _tensors(model)):
-        raise VersionRefusedError(directory, "model.onnx keeps weights in another file")
+        raise VersionRefusedError(directory, f"{name} keeps weights in another file")
 
 
 def _tensors(message: Any) -> Iterator[Any]:
@@ -208,9 +223,9 @@ def _tensors(message: Any) -> Iterator[Any]:
     if isinstance(message, onnx.TensorProto):
         yield message
         return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in value if field.is_repeated else [value]:
+    for member, value in message.ListFields():
+        if member.message_type is not None:
+            for part in value if member.is_repeated else [value]:
                 yield from _tensors(part)
 
 

@@ -1,21 +1,23 @@
 """Engines answer texts with a sealed version; one file each, found by walking this package.
 
-An engine module has `NAME`, as manifests spell it, `DEVICE`, `open_version_engine(version, threads)`, which
-returns an Engine, and `problem() -> str | None`, which says why its device cannot be used on this machine.
+An engine module has `NAME`, as manifests spell it, `DEVICE`, `SPEED` (of a device's engines the highest is
+taken), `open_version_engine(version, threads)`, which returns an Engine, and `problem() -> str | None`, which
+says why its device cannot be used on this machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from exporter.errors import NoEngineError
-from exporter.settings import Device
+from exporter.packing import Packing
+from exporter.settings import Device, Precision
 from trainer.artifact import Version
 
 
@@ -35,34 +37,61 @@ class Answer:
         return self.scores[self.label_index]
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text as its engine reads it."""
+
+    ids: Sequence[int]
+    length: int  # what it takes in a micro-batch of its own, at least len(ids)
+    truncated: bool
+
+
 class Engine(Protocol):
     """The answer to a text never depends on its batch mates."""
 
     name: str
     labels: list[str]
     provider: str  # what really runs it, as its library says
-    tokenise_s: float  # of the time until the newest micro-batch of `stream`, what went into tokens
+    packing: Packing  # which texts `answer` may be given together
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
         """Answers in the order of `texts`."""
 
-    def stream(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Answer]]]:
-        """Micro-batches as they are done: positions in `texts`, and their answers."""
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Texts cut to what the model reads."""
+
+    def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
+        """One micro-batch within `packing`, on whichever thread; several may ask at a time."""
 
     def close(self) -> None:
         """Free what the engine holds; it cannot run afterwards."""
 
 
-def open_engine(version: Version, *, threads: int, device: Device = "cpu") -> Engine:
-    """The first engine of the manifest for this device.
+def open_engine(
+    version: Version, *, threads: int, device: Device = "cpu", precision: Precision = "auto"
+) -> Engine:
+    """The fastest engine of the manifest for this device that its export did not refuse.
 
-    Raises NoEngineError, DeviceError (the device cannot be used here), VersionRefusedError.
+    `precision` "fp32" leaves out those that round more. Raises NoEngineError, DeviceError (the device cannot
+    be used here), VersionRefusedError.
     """
     known = {name: module for name, module in _engines().items() if device == module.DEVICE}
-    for name in version.manifest.engines:
-        if name in known:
-            return cast(Engine, known[name].open_version_engine(version, threads=threads))
-    raise NoEngineError(version.path, version.manifest.engines, sorted(known))
+    named = usable(version.manifest.engines)
+    wanted = [name for name in named if precision == "auto" or name.endswith(f"-{precision}")]
+    for name in sorted(known.keys() & wanted, key=lambda one: known[one].SPEED, reverse=True):
+        return cast(Engine, known[name].open_version_engine(version, threads=threads))
+    raise NoEngineError(version.path, wanted, sorted(known))
+
+
+def usable(engines: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Names of the engines that a version may be served with.
+
+    >>> usable({"cpu-fp32": {"refused": None}, "cpu-int8": {"refused": "labels agree on 99.1 %"}})
+    ['cpu-fp32']
+    """
+    if not isinstance(engines, Mapping):  # a version of an earlier release: plain names
+        return list(engines)
+    return [name for name, one in engines.items() if not dict(one).get("refused")]
 
 
 def device_problem(device: Device) -> str | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from exporter.engines import Engine
-from exporter.graph_engine import open_graph
+from exporter.graph_engine import CPU, open_graph
 from trainer.artifact import Version
 
 NAME = "cpu-fp32"
 DEVICE = "cpu"
+SPEED = 1
 
 
 def open_version_engine(version: Version, *, threads: int) -> Engine:
     """Loaded and tried. Raises VersionRefusedError."""
-    return open_graph(version, name=NAME, provider="CPUExecutionProvider", threads=threads)
+    return open_graph(version, name=NAME, provider=CPU, threads=threads)
 
 
 def problem() -> str | None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from exporter.engines import Answer, Engine, device_problem, open_engine
+from exporter.engines import Engine, device_problem, open_engine
 from exporter.errors import DeviceError, NoEngineError
 from tests.exporter.versions import HIDDEN, MAX_TOKENS, build_version, sentence
 from trainer.artifact import Version, open_version
@@ -62,15 +62,6 @@ def test_an_answer_is_complete(version: Version) -> None:
 def test_a_long_text_is_cut_and_says_so(version: Version) -> None:
     (answer,) = open_engine(version, threads=1).run(["x" * 1000])
     assert (answer.tokens, answer.truncated) == (MAX_TOKENS, True)
-
-
-def test_a_stream_gives_every_position_once(version: Version) -> None:
-    texts = mixed_texts(100)
-    streamed: dict[int, Answer] = {}
-    for positions, answers in open_engine(version, threads=1).stream(texts):
-        assert not streamed.keys() & set(positions)
-        streamed.update(zip(positions, answers, strict=True))
-    assert sorted(streamed) == list(range(100))
 
 
 def test_bytes_that_no_engine_can_run_are_a_refused_version(version: Version) -> None:

@@ -69,7 +69,7 @@ def test_the_longest_unused_version_makes_room_and_comes_back_when_asked(
         for model in (*MODELS, *reversed(MODELS)):
             assert ask(service, model) == before[model]
             assert loaded(service) == {model}
-        told = service._answering._instruments.registry
+        told = service._answering._replying._instruments.registry
         assert told.get_sample_value("trueup_version_unloads_total", {"model": "a"}) == 2
         held = [
             told.get_sample_value("trueup_version_memory_bytes", {"model": model, "version": "v1"})
@@ -132,7 +132,7 @@ def test_a_failed_load_is_counted_and_not_tried_again_at_once(three: Engine, tmp
         for _ in range(2):
             with pytest.raises(EngineFailedError):
                 ask(service, "b")
-        told = service._answering._instruments.registry
+        told = service._answering._replying._instruments.registry
         assert told.get_sample_value("trueup_versions_refused_total", {"model": "b"}) == 1
         assert {key[-1] for key in service._outcomes._counts} == {"failed"}
 

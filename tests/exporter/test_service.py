@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from exporter.deployed import Fleet
-from exporter.engines import Answer
+from exporter.engines import Answer, Encoded
 from exporter.errors import (
     ClientDeadlineError,
     DeadlineError,
@@ -24,6 +24,7 @@ from exporter.errors import (
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger, read_segment, segments
 from exporter.outcomes import Outcomes
+from exporter.packing import ALONE, Packing
 from exporter.prediction import Prediction
 from exporter.recording import Input
 from exporter.service import Service
@@ -36,7 +37,7 @@ class GatedEngine:
     """Runs when it is let, fails on "bad"."""
 
     name, provider = "gated", "none"
-    tokenise_s = 0.0
+    packing = Packing(rows=3, tokens=64, reach=64)
 
     def __init__(self) -> None:
         self.labels = ["yes", "no"]
@@ -45,16 +46,19 @@ class GatedEngine:
         self.broken = False
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
-        return [answer for _, answers in self.stream(texts) for answer in answers]
+        return self.answer(self.encode(texts))
 
-    def stream(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Answer]]]:
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return [Encoded(list(text.encode()), len(text), truncated=False) for text in texts]
+
+    def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
         self.entered.set()
         assert self.gate.wait(20)
-        self.batches.append(list(texts))
-        for position in reversed(range(len(texts))):
-            if texts[position] == "bad" or self.broken:
-                raise ValueError("a secret of the text")
-            yield [position], [Answer(0, (0.75, 0.25), b"", 0.5, 3, False)]
+        texts = [bytes(one.ids).decode() for one in batch]
+        self.batches.append(texts)
+        if "bad" in texts or self.broken:
+            raise ValueError("a secret of the text")
+        return [Answer(0, (0.75, 0.25), b"", 0.5, 3, False) for _ in texts]
 
     def close(self) -> None:
         pass
@@ -76,7 +80,7 @@ def running(
     outcomes: Outcomes | None = None,
     **settings: object,
 ) -> Iterator[tuple[Service, GatedEngine]]:
-    given = ExporterSettings.model_validate(settings)
+    given = ExporterSettings.model_validate({"threads": 1} | settings)
     instruments = Instruments()
     fleet = Fleet(db, instruments, threads=1, poll_s=60)
     fleet.refresh()
@@ -222,6 +226,7 @@ def test_a_small_request_goes_between_the_micro_batches_of_a_large_one(home: Pat
         await asyncio.gather(large, small)
 
     with running(home, sqlite_db, store_text="full") as (service, engine):
+        engine.packing = ALONE
         asyncio.run(scene(service, engine))
         order = [row.text for row in written(home)]
     assert order.index("small") == 1
@@ -235,7 +240,7 @@ def test_a_full_disk_is_answered_without_a_record_where_the_settings_say_so(
         engine.gate.set()
         for _ in range(3):
             assert asyncio.run(service.predict("router", inputs("a"))).predictions
-        told = service._answering._instruments
+        told = service._answering._replying._instruments
         assert told.registry.get_sample_value("trueup_predictions_unrecorded_total") == 3
         assert told.registry.get_sample_value("trueup_ledger_write_errors_total") == 3
     assert "".join(capsys.readouterr()).count("ledger_not_written") == 1

@@ -15,11 +15,12 @@ from sqlalchemy import Engine, select
 
 from exporter import registry
 from exporter.deployed import Fleet, OnTrial
-from exporter.engines import Answer
+from exporter.engines import Answer, Encoded
 from exporter.errors import ClientDeadlineError, TrialError, UnknownModelError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.loader import load_once
+from exporter.packing import Packing
 from exporter.recording import Input
 from exporter.service import Service
 from exporter.settings import ExporterSettings, Mode
@@ -207,20 +208,27 @@ def test_a_trial_is_visible_and_marks_the_version(db: Engine, tmp_path: Path) ->
 
 
 class BrokenEngine:
-    """Fails on every text."""
+    """Fails on every text, or on all but the first."""
 
     name, provider = "broken", "none"
-    tokenise_s = 0.0
+    packing = Packing(rows=2, tokens=512, reach=512)
 
-    def __init__(self) -> None:
+    def __init__(self, *, fails: bool = True) -> None:
         self.labels = ["yes", "no", "maybe"]
-
-    def stream(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Answer]]]:
-        yield [0], [Answer(0, (1.0, 0.0, 0.0), b"", 0.5, 3, False)]
-        raise ValueError(texts[-1])
+        self.fails = fails
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
         raise ValueError(texts[-1])
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return [Encoded([1], 1, truncated=False) for _ in texts]
+
+    def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
+        """Of the first micro-batch; the second one fails."""
+        if self.fails:
+            raise ValueError
+        self.fails = True
+        return [Answer(0, (1.0, 0.0, 0.0), b"", 0.5, 3, False) for _ in batch]
 
     def close(self) -> None:
         pass
@@ -233,7 +241,7 @@ def test_a_challenger_that_fails_on_a_text_is_taken_back_and_the_champion_answer
     start(sqlite_db, challenger, mode, share=1.0)
     with running(home, sqlite_db) as service:
         found = service.fleet._trials[MODEL]
-        broken = replace(found, deployed=replace(found.deployed, engine=BrokenEngine()))
+        broken = replace(found, deployed=replace(found.deployed, engine=BrokenEngine(fails=mode == "shadow")))
         service.fleet._trials[MODEL] = broken
         served = asyncio.run(service.predict(MODEL, [Input(text) for text in ("a", "bb", "ccc")]))
         assert served.version == "v1"

@@ -1,0 +1,27 @@
+"""ONNX Runtime on the processor, int8: weights per channel, activations by the range of each run.
+
+That range is of a whole batch, so a row's answer would depend on its batch mates and labels would flip
+(onnxruntime.ai, "Quantize ONNX models": dynamic). Every row therefore runs alone and unpadded; a row is work
+enough for one thread, so this costs little.
+"""
+
+from __future__ import annotations
+
+from exporter.engines import Engine
+from exporter.graph_engine import CPU, open_graph
+from exporter.packing import ALONE
+from trainer.artifact import INT8, Version
+
+NAME = "cpu-int8"
+DEVICE = "cpu"
+SPEED = 2
+
+
+def open_version_engine(version: Version, *, threads: int) -> Engine:
+    """Loaded and tried. Raises VersionRefusedError."""
+    return open_graph(version, name=NAME, provider=CPU, threads=threads, file=INT8, packing=ALONE)
+
+
+def problem() -> str | None:
+    """A processor is always there."""
+    return None
