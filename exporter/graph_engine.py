@@ -59,8 +59,7 @@ class GraphEngine:
         # On a processor one micro-batch a thread costs less than many threads a micro-batch: nobody waits for
         # anybody within it, and answers are put together while the next ones run.
         self._at_once = threads if provider == CPU else 1
-        # The tables go with the engine, never before a run that another thread is in.
-        self._session, self._tables = _session(version, provider, 1 if provider == CPU else threads, file)
+        self._session = open_session(version, provider, 1 if provider == CPU else threads, file)
         self.provider: str = self._session.get_providers()[0]
         self._nearest = np.ascontiguousarray(version.nearest, dtype=np.float32)
         self._least_rows = 1
@@ -137,7 +136,7 @@ class GraphEngine:
         mask = np.zeros_like(ids)
         for row, own in enumerate(rows):
             ids[row, : len(own)] = own
-            mask[row, : len(own)] = 1
+            mask[row, : max(1, len(own))] = 1  # a text of no tokens is one that says nothing
         ids[len(rows) :], mask[len(rows) :] = ids[0], mask[0]
         logits, embedding = self._session.run(
             ("logits", "embedding"), {"input_ids": ids, "attention_mask": mask}
@@ -198,7 +197,8 @@ def _tokenizer(version: Version) -> Tokenizer:
     return tokenizer
 
 
-def _session(version: Version, provider: Provider, threads: int, file: str) -> tuple[Any, list[Any]]:
+def open_session(version: Version, provider: Provider, threads: int, file: str) -> Any:
+    """The bare session of one of a version's graphs, with `threads` of its own."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -209,8 +209,9 @@ def _session(version: Version, provider: Provider, threads: int, file: str) -> t
     content = version.graph(file)
     tables = share(options, content) if provider == CPU else []
     session = onnxruntime.InferenceSession(content, sess_options=options, providers=[provider])
+    session._tables = tables  # they must live as long
     session._model_bytes = b""  # kept for a fallback to another provider, which is never wanted here
     found = ({entry.name for entry in session.get_inputs()}, {entry.name for entry in session.get_outputs()})
     if found != (INPUTS, OUTPUTS):
         raise VersionRefusedError(version.path, f"{file} has the inputs and outputs {found}")
-    return session, tables
+    return session

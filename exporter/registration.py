@@ -16,7 +16,7 @@ from exporter.database import lock_order
 from exporter.descriptors import describe
 from exporter.engines import Answer, open_engine
 from exporter.errors import ModelNameError
-from exporter.settings import Device
+from exporter.settings import Device, Precision
 from exporter.sketch import Sketch, fit_sketch
 from exporter.sketches import ReplayedRow, write_sketch
 from exporter.tables import reference, versions
@@ -28,7 +28,14 @@ _ORDER = 7_301_001
 
 
 def register(
-    db: Engine, home: Path, directory: Path, *, threads: int, now: float, device: Device = "cpu"
+    db: Engine,
+    home: Path,
+    directory: Path,
+    *,
+    threads: int,
+    now: float,
+    device: Device = "cpu",
+    precision: Precision = "auto",
 ) -> str:
     """Copy a sealed directory into `home`, replay its hold-out, record it as a candidate; returns "vN".
 
@@ -46,7 +53,7 @@ def register(
     staged = staging / uuid4().hex
     _copy(directory, staged)
     version = open_version(staged)
-    answers = replay(version, threads=threads, device=device)
+    answers = replay(version, threads=threads, device=device, precision=precision)
     with db.begin() as connection:
         lock_order(connection, _ORDER)
         known = _known(connection, model, given.manifest_sha256)  # another may have been faster
@@ -56,9 +63,11 @@ def register(
     return known
 
 
-def replay(version: Version, *, threads: int, device: Device = "cpu") -> list[Answer]:
+def replay(
+    version: Version, *, threads: int, device: Device = "cpu", precision: Precision = "auto"
+) -> list[Answer]:
     """The hold-out answered by the engine that will serve: training and serving cannot differ."""
-    engine = open_engine(version, threads=threads, device=device)
+    engine = open_engine(version, threads=threads, device=device, precision=precision)
     try:
         return engine.run([row.text for row in version.holdout])
     finally:

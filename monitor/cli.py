@@ -51,6 +51,9 @@ labels = typer.Typer(
 )
 app.add_typer(labels, name="labels", rich_help_panel="Watch")
 
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")
+app.add_typer(bench, name="bench", rich_help_panel="Care")
+
 keys = typer.Typer(
     no_args_is_help=True, help="API keys: create, list, revoke, rotate. A key is printed once."
 )
@@ -399,6 +402,23 @@ def dashboards(
     _call(
         "dashboards.dashboards", as_json, config,
         out=out, url=url, token=token, grafana_url=url or grafana_url, monitor_url=monitor_url,
+    )  # fmt: skip
+
+
+@bench.command("engines")
+def bench_engines(
+    name: Model,
+    version: Annotated[str | None, typer.Argument(help="Default: the one that answers.")] = None,
+    texts: Annotated[int, typer.Option(min=8, help="Of 5 to 200 tokens, of the hold-out's words.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Passes of everybody, in turns.")] = 5,
+    torch: Annotated[bool, typer.Option(help="Beside torch, eager and compiled (a minute).")] = True,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Time a version's engines beside torch and beside the bare ONNX Runtime session."""
+    _call(
+        "bench.engines", as_json, config,
+        model=name, version=version, texts=texts, rounds=rounds, torch=torch, quiet=as_json,
     )  # fmt: skip
 
 

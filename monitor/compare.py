@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from exporter import registry
-from exporter.settings import Device
+from exporter.settings import Device, Precision
 from exporter.tables import predictions, reference
 from monitor.compose import Pairing
 from monitor.verdict import SCORE_DIGITS, Comparison, PairedRow, Said, frequent, measure, names
@@ -40,6 +40,7 @@ def compare(
     *,
     threads: int,
     device: Device = "cpu",
+    precision: Precision = "auto",
 ) -> Comparison:
     """Pair the answers to every hold-out row with a truth that does not nearly repeat a training row.
 
@@ -67,7 +68,7 @@ def compare(
     return Comparison(
         recent=tuple(one for row, one in pairs.items() if row >= pairing.base_rows),
         base=tuple(one for row, one in pairs.items() if row < pairing.base_rows),
-        cost=measure(champion, challenger, texts, threads=threads, device=device),
+        cost=measure(champion, challenger, texts, threads=threads, device=device, precision=precision),
         left_out=tuple(key for row, (key, _, _) in answered.items() if row in learnt),
     )
 

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import Engine
 
 from exporter import registry
-from exporter.settings import Device
+from exporter.settings import Device, Precision
 from monitor import episodes, jobs
 from monitor.child import TrainingDied, run_trainer
 from monitor.compare import compare
@@ -68,6 +68,7 @@ class Workshop:
     trainer: TrainerSettings
     threads: int = 2  # of the replay that registers a version
     device: Device = "cpu"  # of the same
+    precision: Precision = "auto"  # of the same
     stop: Event | None = None  # the process is asked to end
     watch: Watch | None = None  # sees each progress line, for a terminal
     now: float | None = None  # of a backtest; otherwise this machine's clock
@@ -114,7 +115,13 @@ def _candidate(shop: Workshop, job: Job) -> tuple[str, Pairing]:
     # Registering a version twice gives the same name: a crash right here costs nothing.
     with _kept(shop, job):
         version = registry.register(
-            shop.db, shop.home, folder / "version", threads=shop.threads, device=shop.device, now=_now(shop)
+            shop.db,
+            shop.home,
+            folder / "version",
+            threads=shop.threads,
+            device=shop.device,
+            precision=shop.precision,
+            now=_now(shop),
         )
     with shop.db.begin() as connection:
         jobs.record_candidate(
@@ -220,6 +227,7 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
             pairing,
             threads=shop.threads,
             device=shop.device,
+            precision=shop.precision,
         )
     _beat(shop, job, None)
     with shop.db.connect() as connection:

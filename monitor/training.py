@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from exporter import registry
-from exporter.settings import Device
+from exporter.settings import Device, Precision
 from monitor.child import run_trainer
 from trainer.artifact import Manifest, open_version
 from trainer.rows import write_holdout, write_snapshot
@@ -34,6 +34,7 @@ def train_version(
     trainer: TrainerSettings,
     progress: Progress,
     device: Device = "cpu",
+    precision: Precision = "auto",
     now: float | None = None,
 ) -> tuple[str, Manifest]:
     """Train what `spec` says and register it; returns its name and manifest.
@@ -72,6 +73,7 @@ def train_version(
             threads=trainer.threads,
             now=time.time() if now is None else now,
             device=device,
+            precision=precision,
         )
         progress({"stage": "register", "done": 1, "total": 1})
         return version, manifest

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Engine
 
 from exporter import registry
-from exporter.settings import Device, ExporterSettings
+from exporter.settings import Device, ExporterSettings, Precision
 from monitor import jobs, lease, rollout, schedule
 from monitor.asking import ask_retrain, database_now
 from monitor.channels import check_urls
@@ -58,6 +58,7 @@ def run_monitor(
             trainer=trainer,
             threads=exporter.threads,
             device=exporter.device,
+            precision=exporter.precision,
             stop=stop,
         )
     )
@@ -98,6 +99,7 @@ class Worker:
     trainer: TrainerSettings
     threads: int = 2  # of the replay that registers a version
     device: Device = "cpu"  # of the same
+    precision: Precision = "auto"  # of the same
     stop: Event = field(default_factory=Event)
     holder: str = field(default_factory=lease.new_holder)
     epoch: int | None = None
@@ -158,6 +160,7 @@ class Worker:
             trainer=self.trainer,
             threads=self.threads,
             device=self.device,
+            precision=self.precision,
             stop=self.stop,
         )
 

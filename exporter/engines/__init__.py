@@ -75,23 +75,37 @@ def open_engine(
     `precision` "fp32" leaves out those that round more. Raises NoEngineError, DeviceError (the device cannot
     be used here), VersionRefusedError.
     """
+    wanted = [
+        name
+        for name in usable(version.manifest.engines)
+        if precision == "auto" or name.endswith(f"-{precision}")
+    ]
     known = {name: module for name, module in _engines().items() if device == module.DEVICE}
-    named = usable(version.manifest.engines)
-    wanted = [name for name in named if precision == "auto" or name.endswith(f"-{precision}")]
     for name in sorted(known.keys() & wanted, key=lambda one: known[one].SPEED, reverse=True):
         return cast(Engine, known[name].open_version_engine(version, threads=threads))
     raise NoEngineError(version.path, wanted, sorted(known))
 
 
-def usable(engines: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Names of the engines that a version may be served with.
+def open_named(
+    version: Version, names: Sequence[str], *, threads: int, device: Device = "cpu"
+) -> dict[str, Engine]:
+    """Those of the named engines that this exporter has for this device, all of them open."""
+    return {
+        name: module.open_version_engine(version, threads=threads)
+        for name, module in _engines().items()
+        if device == module.DEVICE and name in names
+    }
+
+
+def usable(engines: Sequence[str] | Mapping[str, Any], *, refused: bool = False) -> list[str]:
+    """Names of the engines that a version may be served with, or with `refused` all that it was made for.
 
     >>> usable({"cpu-fp32": {"refused": None}, "cpu-int8": {"refused": "labels agree on 99.1 %"}})
     ['cpu-fp32']
     """
     if not isinstance(engines, Mapping):  # a version of an earlier release: plain names
         return list(engines)
-    return [name for name, one in engines.items() if not dict(one).get("refused")]
+    return [name for name, one in engines.items() if refused or not dict(one).get("refused")]
 
 
 def device_problem(device: Device) -> str | None:

@@ -45,6 +45,7 @@ def _served(served: Served) -> dict[str, Any]:
             "label": prediction.label,
             "score": prediction.score,
             "scores": dict(zip(served.labels, prediction.scores, strict=True)),
+            "truncated": prediction.truncated,
         }
         for prediction in served.predictions
     ]

@@ -69,8 +69,14 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
                 "version": TEXT,
                 "predictions": _list(
                     _object(
-                        {"id": TEXT, "label": TEXT, "score": SHARE, "scores": _map(SHARE)},
-                        ["id", "label", "score", "scores"],
+                        {
+                            "id": TEXT,
+                            "label": TEXT,
+                            "score": SHARE,
+                            "scores": _map(SHARE),
+                            "truncated": {"type": "boolean"},
+                        },
+                        ["id", "label", "score", "scores", "truncated"],
                     )
                 ),
             },

@@ -29,6 +29,7 @@ def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> 
             spec,
             trainer=context.settings.trainer,
             device=context.settings.exporter.device,
+            precision=context.settings.exporter.precision,
             progress=show,
         )
     model = loaded.model.name

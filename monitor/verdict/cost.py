@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.engines import open_engine
-from exporter.settings import Device
+from exporter.settings import Device, Precision
 from monitor.verdict.finding import Finding
 from trainer.artifact import Version
 
@@ -34,6 +34,7 @@ def measure(
     *,
     threads: int,
     device: Device = "cpu",
+    precision: Precision = "auto",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
     """Let the engines of both answer the same texts in turns, after a round that does not count.
@@ -45,7 +46,10 @@ def measure(
     sizes = Cost(champion_bytes=len(champion.model_bytes), challenger_bytes=len(challenger.model_bytes))
     if not chosen:
         return sizes
-    engines = [open_engine(version, threads=threads, device=device) for version in (champion, challenger)]
+    engines = [
+        open_engine(version, threads=threads, device=device, precision=precision)
+        for version in (champion, challenger)
+    ]
     rounds: list[list[float]] = [[], []]
     try:
         for _ in range(ROUNDS + 1):

@@ -16,6 +16,7 @@ python -m tests.benchmarks.faults --database NAME   kill -9 and SIGSTOP of leade
 python -m tests.benchmarks.notices [--quick]        kill -9 of the monitor while it tells people
 python -m tests.benchmarks.report_cost [--quick]    the Evidently child
 python -m tests.benchmarks.page                     the status page: 50 models, 90 days, in Chromium
+python -m tests.benchmarks.engines                  engines of MiniLM beside torch; kept under results/
 python -m tests.benchmarks.serving [VERSION TEXTS]  `make bench-serving`: beside the bare graph and peers
 python -m tests.benchmarks.ledger_cost              what recording costs
 python -m tests.benchmarks.endurance PART           kills, restarts, swaps, a million requests
@@ -49,6 +50,7 @@ def main() -> None:
     )
     for fast in ([], ["--fast"]):
         run("monitor", "demo", "--json", *fast)
+    run("tests.benchmarks.engines")
     run("tests.benchmarks.pager", "null")
     run("tests.benchmarks.pager", "delay", "--streams", "100")
     if not (data_folder() / "clinc150").exists():

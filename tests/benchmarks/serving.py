@@ -18,7 +18,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -28,12 +27,13 @@ import psutil
 
 from exporter.database import open_database, sqlite_url
 from exporter.engines import open_engine
-from exporter.graph_engine import CPU, GraphEngine, _session
 from exporter.registry import promote, register
+from exporter.speed import bare_run, read
 from exporter.tables import metadata
 from tests.benchmarks.client import read_texts
 from tests.benchmarks.serving_model import make
 from tests.exporter.exporter_process import exporter_process
+from trainer import artifact
 from trainer.artifact import open_version
 
 THREADS = 2
@@ -42,41 +42,20 @@ MODEL = "router"
 START_S = 120.0
 
 
-def bare(directory: Path, texts: list[str], seconds: float, *, pooled: bool) -> dict[str, Any]:
+def bare(directory: Path, texts: list[str], seconds: float, *, pooled: bool, file: str) -> dict[str, Any]:
     """A session alone on tokens that are there already: all texts sorted by length, 8 at a time.
 
     `pooled`: two batches at a time with a thread each, otherwise one batch with two threads.
     """
     version = open_version(directory)
-    engine = open_engine(version, threads=1)
-    assert isinstance(engine, GraphEngine)
-    session = _session(version, CPU, 1 if pooled else THREADS)
-    batches = list(_batches(engine, texts))
-
-    def run(batch: tuple[dict[str, Any], int]) -> int:
-        session.run(("logits", "embedding"), batch[0])
-        return batch[1]
-
+    run = bare_run(version, read(version, texts), threads=THREADS, file=file, pooled=pooled)
     here, done = psutil.Process(), 0
     before, start = cpu(here), time.perf_counter()
-    with ThreadPoolExecutor(THREADS if pooled else 1) as pool:
-        while time.perf_counter() - start < seconds:
-            done += sum(pool.map(run, batches))
+    while time.perf_counter() - start < seconds:
+        run()
+        done += len(texts)
     wall = time.perf_counter() - start
     return {"per_second": round(done / wall, 1), "cpu_ms": round((cpu(here) - before) / done * 1e3, 3)}
-
-
-def _batches(engine: GraphEngine, texts: list[str]) -> Iterator[tuple[dict[str, Any], int]]:
-    import numpy as np
-
-    encodings = sorted(engine._tokenizer.encode_batch(texts), key=len)
-    for start in range(0, len(encodings), 8):
-        part = encodings[start : start + 8]
-        ids = np.zeros((len(part), len(part[-1])), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, encoding in enumerate(part):
-            ids[row, : len(encoding)], mask[row, : len(encoding)] = encoding.ids, 1
-        yield {"input_ids": ids, "attention_mask": mask}, len(part)
 
 
 def deploy(directory: Path, home: Path) -> None:
@@ -170,13 +149,14 @@ def main(arguments: argparse.Namespace) -> None:
         if directory is None:
             directory, path = make(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         texts = read_texts(path)
+        file = artifact.INT8 if _is_int8(directory) else artifact.MODEL
         servers = {"trueup": stack.enter_context(ours(directory))}
         for name in arguments.only or PEERS:
             servers[name] = stack.enter_context(peer(name, directory))
         found: dict[str, list[dict[str, Any]]] = {}
         for _ in range(arguments.rounds):
             for name, pooled in (("bare graph", False), ("bare graph, a batch a thread", True)):
-                floor = bare(directory, texts, arguments.seconds, pooled=pooled)
+                floor = bare(directory, texts, arguments.seconds, pooled=pooled, file=file)
                 found.setdefault(name, []).append(floor)
             for clients in arguments.clients:
                 for name, (pid, url) in servers.items():
@@ -184,6 +164,10 @@ def main(arguments: argparse.Namespace) -> None:
                     found.setdefault(f"{name}, {clients} clients", []).append(told)
     lines = {name: tell(name, rounds) for name, rounds in found.items()}
     print(json.dumps(ratios(lines)), flush=True)
+
+
+def _is_int8(directory: Path) -> bool:
+    return open_engine(open_version(directory), threads=1).name == "cpu-int8"
 
 
 def ratios(lines: dict[str, dict[str, Any]]) -> dict[str, float]:

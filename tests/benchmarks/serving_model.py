@@ -16,7 +16,7 @@ GROUPS = ("comp.graphics", "rec.autos", "sci.med", "talk.politics.guns")
 TRAIN, ASKED = 1200, 512
 
 
-def make(folder: Path) -> tuple[Path, Path]:
+def make(folder: Path, *, max_tokens: int = 128) -> tuple[Path, Path]:
     """(version directory, texts.jsonl), made by `trueup init` and `trueup train`.
 
     Texts have 2 to some 200 words, most of them about 30: mail cut at a log-normal length.
@@ -33,7 +33,8 @@ def make(folder: Path) -> tuple[Path, Path]:
     _write(folder / "texts.jsonl", asked)
     _trueup(folder, "init", "mail.jsonl", "--model", "router")
     spec = folder / "router.toml"
-    spec.write_text(spec.read_text(encoding="utf-8").replace('rung = "adapter"', 'rung = "head"'), "utf-8")
+    text = spec.read_text(encoding="utf-8").replace('rung = "adapter"', 'rung = "head"')
+    spec.write_text(text.replace("max_tokens = 128", f"max_tokens = {max_tokens}"), "utf-8")
     _trueup(folder, "train", "router.toml")
     return folder / ".trueup" / "versions" / "router" / "v1", folder / "texts.jsonl"
 

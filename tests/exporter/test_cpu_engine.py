@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, processors
 
 from exporter.engines import Engine, device_problem, open_engine
 from exporter.errors import DeviceError, NoEngineError
@@ -62,6 +63,33 @@ def test_an_answer_is_complete(version: Version) -> None:
 def test_a_long_text_is_cut_and_says_so(version: Version) -> None:
     (answer,) = open_engine(version, threads=1).run(["x" * 1000])
     assert (answer.tokens, answer.truncated) == (MAX_TOKENS, True)
+
+
+def test_a_text_of_no_tokens_at_all_is_answered(version: Version) -> None:
+    """As of a tokenizer that adds no special tokens."""
+    plain = Tokenizer.from_str(version.tokenizer_bytes.decode())
+    plain.post_processor = processors.Sequence([])
+    bare = replace(version, tokenizer_bytes=plain.to_str().encode())
+    engine = open_engine(bare, threads=1)
+    (answer,) = engine.run([""])
+    assert (answer.tokens, answer.truncated) == (0, False)
+    assert sum(answer.scores) == pytest.approx(1.0, abs=1e-6)
+    assert engine.run(["a card", "", "a card"]) == [*engine.run(["a card"]), answer, *engine.run(["a card"])]
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "é\u200b" * 50_000, "word " * 20_000, "\ufffd" * 100_000])
+def test_a_hundred_thousand_characters_are_cut_and_say_so(version: Version, text: str) -> None:
+    engine = open_engine(version, threads=1)
+    (answer,) = engine.run([text])
+    assert (answer.tokens, answer.truncated) == (MAX_TOKENS, True)
+    assert engine.run(["a card", text])[1] == answer
+
+
+@pytest.mark.parametrize("max_tokens", [4, 7, 8, 63, 64])
+def test_any_limit_of_tokens_keeps_answers_apart(version: Version, max_tokens: int) -> None:
+    """Odd limits too: the longest text then has an odd length, beside shorter ones that are padded to it."""
+    manifest = version.manifest.model_copy(update={"max_tokens": max_tokens})
+    assert_batch_invariant(open_engine(replace(version, manifest=manifest), threads=1), mixed_texts(60))
 
 
 def test_bytes_that_no_engine_can_run_are_a_refused_version(version: Version) -> None:

@@ -274,6 +274,70 @@ def test_an_engine_that_fails_fails_its_batch_only(
         assert "secret" not in "".join(capsys.readouterr())
 
 
+class SmallMemory(GatedEngine):
+    """Has room for one text at a time."""
+
+    def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
+        answers = super().answer(batch)
+        if len(batch) > 1:
+            raise MemoryError
+        return answers
+
+
+@pytest.mark.parametrize(("kind", "bad"), [(GatedEngine, 1), (SmallMemory, 1), (SmallMemory, 0)])
+def test_a_micro_batch_that_fails_costs_nobody_but_the_text_it_fails_on(
+    home: Path, sqlite_db: Engine, kind: type[GatedEngine], bad: int
+) -> None:
+    texts = ["a", "bad" if bad else "b", "c"]
+
+    async def scene(service: Service, engine: GatedEngine) -> list[object]:
+        first = asyncio.create_task(service.predict("router", inputs("first")))
+        await asyncio.to_thread(engine.entered.wait, 20)
+        others = [asyncio.create_task(service.predict("router", inputs(text))) for text in texts]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await first
+        return await gathered(*others)
+
+    with running(home, sqlite_db) as (service, gated):
+        engine = kind()
+        service.fleet._serving["router"] = replace(service.fleet.deployed("router"), engine=engine)
+        gated.gate.set()
+        found = asyncio.run(scene(service, engine))
+        assert [isinstance(one, EngineFailedError) for one in found] == [text == "bad" for text in texts]
+        assert service.problems() == []
+        assert len(recorded(home)) == 4 - bad
+    assert ["a", texts[1], "c"] in [sorted(batch, key=texts.index) for batch in engine.batches[1:2]]
+
+
+def test_as_many_micro_batches_run_at_a_time_as_there_are_sessions(home: Path, sqlite_db: Engine) -> None:
+    """A third one, which comes while both sessions run, is begun before either's answers are recorded."""
+
+    async def scene(service: Service, engine: GatedEngine) -> None:
+        calls = [asyncio.create_task(service.predict("router", inputs(text))) for text in ("a", "b")]
+        await asyncio.to_thread(both.wait, 20)
+        calls.append(asyncio.create_task(service.predict("router", inputs("c"))))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(*calls)
+
+    both = threading.Barrier(3)
+
+    class Meeting(GatedEngine):
+        def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
+            if not self.gate.is_set():
+                both.wait(20)
+            return super().answer(batch)
+
+    with running(home, sqlite_db, threads=2) as (service, gated):
+        gated.gate.set()
+        engine = Meeting()
+        engine.packing = ALONE
+        service.fleet._serving["router"] = replace(service.fleet.deployed("router"), engine=engine)
+        asyncio.run(scene(service, engine))
+        assert len(recorded(home)) == 3
+
+
 def test_no_answer_leaves_that_the_ledger_has_not(home: Path, sqlite_db: Engine) -> None:
     with running(home, sqlite_db, ForgetfulLedger) as (service, engine):
         engine.gate.set()

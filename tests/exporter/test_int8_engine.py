@@ -1,0 +1,90 @@
+"""The int8 engine: chosen by the manifest, and no answer of it depends on batch mates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.engines import open_engine
+from exporter.errors import NoEngineError
+from exporter.graph_engine import CPU, PADDED, open_graph, open_session
+from exporter.speed import bare_run, largest_difference, mixed_texts, read
+from tests.benchmarks.int8 import ENGINES, with_int8
+from tests.exporter.test_cpu_engine import assert_batch_invariant
+from tests.exporter.test_cpu_engine import mixed_texts as mixed
+from tests.exporter.versions import build_version
+from trainer.artifact import INT8, Version, open_version
+from trainer.errors import VersionRefusedError
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int8")
+    return with_int8(build_version(folder / "built"), folder / "v")
+
+
+@pytest.fixture(scope="module")
+def version(directory: Path) -> Version:
+    return open_version(directory)
+
+
+def test_the_fastest_engine_that_was_proven_answers(version: Version) -> None:
+    assert open_engine(version, threads=1).name == "cpu-int8"
+    assert open_engine(version, threads=1, precision="fp32").name == "cpu-fp32"
+
+
+def test_a_refused_engine_is_passed_over(version: Version) -> None:
+    refused = ENGINES | {"cpu-int8": ENGINES["cpu-int8"] | {"refused": "labels agree on 99.1 %"}}
+    manifest = version.manifest.model_copy(update={"engines": refused})
+    assert open_engine(replace(version, manifest=manifest), threads=1).name == "cpu-fp32"
+
+
+def test_a_version_of_an_earlier_release_is_served_in_fp32(tmp_path: Path) -> None:
+    earlier = open_version(build_version(tmp_path / "v"))
+    assert earlier.manifest.engines == ["cpu-fp32", "cuda-fp32"]
+    assert open_engine(earlier, threads=1).name == "cpu-fp32"
+
+
+def test_no_engine_that_may_serve_is_named(version: Version) -> None:
+    manifest = version.manifest.model_copy(update={"engines": {"cpu-int8": ENGINES["cpu-int8"]}})
+    with pytest.raises(NoEngineError, match="cpu-fp32"):
+        open_engine(replace(version, manifest=manifest), threads=1, precision="fp32")
+
+
+def test_a_manifest_that_names_a_graph_which_is_not_there_is_refused(version: Version) -> None:
+    with pytest.raises(VersionRefusedError, match=r"no model\.int8"):
+        open_engine(replace(version, variants={}), threads=1)
+
+
+def test_an_int8_answer_never_depends_on_batch_mates(version: Version) -> None:
+    engine = open_engine(version, threads=2)
+    assert_batch_invariant(engine, mixed(120))
+    assert largest_difference(engine, mixed(30)) == 0.0
+
+
+def test_the_same_graph_in_batches_would_depend_on_them(version: Version) -> None:
+    """Otherwise the test above could not fail."""
+    batched = open_graph(version, name="x", provider=CPU, threads=1, file=INT8, packing=PADDED)
+    assert largest_difference(batched, mixed(60)) > 0.0
+
+
+def test_the_bare_session_and_the_mixed_texts_that_it_is_timed_on(version: Version) -> None:
+    texts = mixed_texts(version, 40)
+    assert texts == mixed_texts(version, 40)
+    ids = read(version, texts)
+    assert 2 < len({len(one) for one in ids}) <= version.manifest.max_tokens
+    found = bare_run(version, ids, threads=2)()
+    assert isinstance(found, list)
+    logits = np.concatenate([one[0] for one in found])
+    assert sorted(logits.argmax(1)) == sorted(
+        one.label_index for one in open_engine(version, threads=1, precision="fp32").run(texts)
+    )
+
+
+def test_sessions_do_not_spin(version: Version) -> None:
+    options = open_session(version, CPU, 1, INT8).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.intra_op_num_threads == 1
