@@ -20,9 +20,8 @@ Run = Callable[[], object]
 
 
 def engines(version: Version, *, threads: int, device: Device) -> dict[str, Engine]:
-    """Every engine of the version for this device, also those that its export refused, by name."""
-    named = usable(version.manifest.engines, refused=True)
-    return open_named(version, named, threads=threads, device=device)
+    """Every engine that the version may be served with on this device, by name."""
+    return open_named(version, usable(version.manifest.engines), threads=threads, device=device)
 
 
 def read(version: Version, texts: Sequence[str]) -> list[list[int]]:

@@ -11,26 +11,28 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer.errors import VersionRefusedError
+from trainer.onnx_file import problem
 from trainer.rows import HoldoutRow, holdout_from_bytes
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 MANIFEST = "manifest.json"
 MODEL, TOKENIZER, NEAREST, HOLDOUT = "model.onnx", "tokenizer.json", "nearest.npy", "holdout.parquet"
-INT8 = "model.int8.onnx"  # the same model for a faster engine; a version may lack it
+INT8 = "model.int8.onnx"
 FILES = frozenset({MODEL, TOKENIZER, NEAREST, HOLDOUT})
-VARIANTS = frozenset({INT8})
+PLAIN_ENGINES = ("cpu-fp32", "cuda-fp32")  # what runs model.onnx
+Precision = Literal["fp32", "fp16", "int8"]
 
-__all__ = ["FORMAT", "DataPrint", "HoldoutRow", "Manifest", "Parity", "Version", "open_version", "seal"]
+__all__ = [
+    "FORMAT", "DataPrint", "EngineFile", "HoldoutRow", "Manifest", "Parity", "Version", "open_version", "seal"
+]  # fmt: skip
 
 
 class DataPrint(BaseModel):
@@ -42,19 +44,33 @@ class DataPrint(BaseModel):
 
 
 class Parity(BaseModel):
-    """The trained model against its exported graph, over `rows` texts."""
+    """The trained model against its exported graph, over `rows` texts.
+
+    `accuracy_loss` is the share of right labels that a faster engine gives away; None where not measured.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     max_abs: float
     label_agreement: float
     rows: int
+    accuracy_loss: float | None = None
+
+
+class EngineFile(BaseModel):
+    """A graph that an engine runs, and how it compares; a refused one was not kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    file: str
+    precision: Precision
+    parity: Parity | None = None  # None: it could not even be made
+    refused: str | None = None
 
 
 class Manifest(BaseModel):
     """What a version is and of which bytes it consists."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = FORMAT
     task: str
     model: str
     labels: list[str]
@@ -67,7 +83,7 @@ class Manifest(BaseModel):
     metrics: dict[str, Any]
     parity: Parity
     attention: str = "fused"  # "fused": com.microsoft::MultiHeadAttention; "generic": plain ONNX, slower
-    engines: list[str] | dict[str, dict[str, Any]] = Field(default_factory=lambda: ["cpu-fp32", "cuda-fp32"])
+    engines: dict[str, EngineFile]  # by name, the preferred ones first
     files: dict[str, str] = Field(default_factory=dict)
     findings: list[dict[str, Any]] = Field(default_factory=list)  # of the data gate, trainer/findings
     dropped: list[int] = Field(default_factory=list)  # rows of the data that it left out, after replay
@@ -77,34 +93,54 @@ class Manifest(BaseModel):
     created_at: float
     versions: dict[str, str] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_graph(cls, given: Any) -> Any:
+        """Format 1 listed names of engines, all of model.onnx; so does a manifest that names none."""
+        if not isinstance(given, dict):
+            return given
+        names = given.get("engines", PLAIN_ENGINES)
+        if not isinstance(names, list | tuple):
+            return given
+        plain = {"file": MODEL, "precision": "fp32", "parity": given.get("parity")}
+        return given | {"engines": dict.fromkeys(names, plain)}
+
+    def engine_files(self) -> frozenset[str]:
+        """Graphs of this version beside model.onnx."""
+        return frozenset(one.file for one in self.engines.values() if one.refused is None) - {MODEL}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A verified version in memory. `nearest` is float16 [N, hidden], unit rows."""
+    """A verified version in memory. `nearest` is float16 [N, hidden], unit rows.
+
+    `engine_bytes` holds the graphs beside model.onnx, by the name of their file.
+    """
 
     path: Path
     manifest: Manifest
     manifest_sha256: str
     model_bytes: bytes
-    variants: dict[str, bytes] = field(default_factory=dict)  # of VARIANTS, as far as it has them
     tokenizer_bytes: bytes
     nearest: np.ndarray[Any, np.dtype[np.float16]]
     holdout: list[HoldoutRow]
+    engine_bytes: dict[str, bytes] = field(default_factory=dict)
 
     def graph(self, name: str) -> bytes:
         """The graph in this file. Raises VersionRefusedError where the version has none."""
         if name == MODEL:
             return self.model_bytes
-        if name not in self.variants:
+        if name not in self.engine_bytes:
             raise VersionRefusedError(self.path, f"it has no {name}")
-        return self.variants[name]
+        return self.engine_bytes[name]
 
 
 def seal(directory: Path, manifest: Manifest) -> None:
     """Hash and fsync every file of `directory`, then write its manifest as the last and atomic step."""
     names = {entry.name for entry in directory.iterdir()}
-    if not FILES <= names <= FILES | VARIANTS:
-        raise VersionRefusedError(directory, f"it should hold {_listed(FILES)}, it holds {_listed(names)}")
+    wanted = FILES | manifest.engine_files()
+    if names != wanted:
+        raise VersionRefusedError(directory, f"it should hold {_listed(wanted)}, it holds {_listed(names)}")
     files: dict[str, str] = {}
     for name in sorted(names):
         files[name] = hashlib.sha256(_read(directory, name)).hexdigest()
@@ -129,22 +165,23 @@ def open_version(directory: Path) -> Version:
     raw = _read(directory, MANIFEST)
     manifest = _parse(directory, raw)
     present = {entry.name for entry in directory.iterdir()} - {MANIFEST}
-    sealed = set(manifest.files)
-    if not FILES <= sealed <= FILES | VARIANTS or present != sealed:
-        raise VersionRefusedError(directory, f"it should hold {_listed(FILES)}, it holds {_listed(present)}")
-    content = {name: _verified(directory, name, manifest.files[name]) for name in sorted(sealed)}
-    variants = {name: content[name] for name in sorted(sealed & VARIANTS)}
-    for name, graph in {MODEL: content[MODEL], **variants}.items():
-        _refuse_external_tensors(directory, name, graph)
+    wanted = FILES | manifest.engine_files()
+    if set(manifest.files) != wanted or present != wanted:
+        raise VersionRefusedError(directory, f"it should hold {_listed(wanted)}, it holds {_listed(present)}")
+    content = {name: _verified(directory, name, manifest.files[name]) for name in sorted(wanted)}
+    for name in sorted(wanted - FILES | {MODEL}):
+        why = problem(content[name])
+        if why is not None:
+            raise VersionRefusedError(directory, f"{name} {why}")
     return Version(
         path=directory,
         manifest=manifest,
         manifest_sha256=hashlib.sha256(raw).hexdigest(),
         model_bytes=content[MODEL],
-        variants=variants,
         tokenizer_bytes=content[TOKENIZER],
         nearest=_nearest(directory, content[NEAREST]),
         holdout=_holdout(directory, content[HOLDOUT]),
+        engine_bytes={name: content[name] for name in sorted(wanted - FILES)},
     )
 
 
@@ -201,32 +238,6 @@ def _holdout(directory: Path, content: bytes) -> list[HoldoutRow]:
         return holdout_from_bytes(content)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise VersionRefusedError(directory, f"holdout.parquet cannot be read ({error})") from error
-
-
-def _refuse_external_tensors(directory: Path, name: str, content: bytes) -> None:
-    """A graph whose weights lie in another file would be served from bytes that nobody hashed."""
-    import onnx
-    from onnx.external_data_helper import uses_external_data
-
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError as error:
-        raise VersionRefusedError(directory, f"{name} is not an ONNX model") from error
-    if any(uses_external_data(tensor) for tensor in _tensors(model)):
-        raise VersionRefusedError(directory, f"{name} keeps weights in another file")
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor anywhere in an ONNX message: initialisers, attributes, subgraphs, functions."""
-    import onnx
-
-    if isinstance(message, onnx.TensorProto):
-        yield message
-        return
-    for member, value in message.ListFields():
-        if member.message_type is not None:
-            for part in value if member.is_repeated else [value]:
-                yield from _tensors(part)
 
 
 def _sync(path: Path) -> None:

@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +20,9 @@ from typing import Any, Literal
 import numpy as np
 
 from trainer.artifact import Parity, Version
-from trainer.encoder import load_encoder
-from trainer.errors import ParityError
-from trainer.export import Attention, export, routes
+from trainer.encoder import COUNT_FROM_PADDING, load_encoder
+from trainer.errors import ExportError, ParityError
+from trainer.export import Attention, export, export_packed, routes
 from trainer.fit import Fitted, use_threads
 from trainer.head import Head
 from trainer.parity import parity, probes
@@ -31,7 +31,7 @@ from trainer.spec import GateTable
 from trainer.tabular import write_bytes
 from trainer.tokens import encode, tokenizer
 
-MADE_BY = 1  # raise it when the same libraries export another graph
+MADE_BY = 2  # raise it when the same libraries export another graph
 LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
 PROBED_LABELS = 8
 Say = Callable[[Literal["export", "parity"], Attention], None]
@@ -58,10 +58,24 @@ def of_base(
     """The base model's own encoder, from the cache if it was exported there.
 
     `texts` are what the first export is proven on; `say` hears which route is tried. Raises BaseModelError,
-    ParityError.
+    ExportError, ParityError.
     """
     folder = cache / "graphs" / _key(base)
     return _cached(folder) or _export(folder, base, texts, gate, threads=threads, say=say)
+
+
+def packed_of_base(base: Path, *, cache: Path, threads: int) -> bytes:
+    """The padding-free graph of the base model's own encoder, exported once; raises ExportError."""
+    folder = cache / "graphs" / f"{_key(base)}-packed"
+    kept = _read(folder)
+    if kept is not None:
+        return kept[0]
+    use_threads(threads)
+    with _made(folder) as made:
+        export_packed(_untrained(load_encoder(base)), made / "model.onnx")
+        content = (made / "model.onnx").read_bytes()
+        _note(made, content, {})
+    return content
 
 
 def _key(base: Path) -> str:
@@ -69,55 +83,72 @@ def _key(base: Path) -> str:
     return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
 
 
-def _cached(folder: Path) -> EncoderGraph | None:
-    """A graph whose bytes are those that were proven, None where there is none."""
+def _read(folder: Path) -> tuple[bytes, dict[str, Any]] | None:
+    """A graph whose bytes are those that were noted, and the facts beside it; None where there is none."""
     try:
         facts = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
         content = (folder / "model.onnx").read_bytes()
     except (OSError, ValueError):
         return None
-    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+    return (content, facts) if hashlib.sha256(content).hexdigest() == facts["sha256"] else None
+
+
+def _cached(folder: Path) -> EncoderGraph | None:
+    kept = _read(folder)
+    if kept is None:
         return None
+    content, facts = kept
     return EncoderGraph(content=content, attention=facts["attention"], parity=Parity(**facts["parity"]))
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[Path]:
+    """A folder that takes the place of `folder` once it is whole."""
+    made = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")  # another training may be at it, too
+    made.mkdir(parents=True)
+    try:
+        yield made
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _note(made: Path, content: bytes, facts: dict[str, Any]) -> None:
+    noted = {"sha256": hashlib.sha256(content).hexdigest(), **facts}
+    write_bytes(made / "graph.json", json.dumps(noted, indent=2).encode())
 
 
 def _export(
     folder: Path, base: Path, texts: list[str], gate: GateTable, *, threads: int, say: Say
 ) -> EncoderGraph:
     use_threads(threads)
-    encoder = load_encoder(base)
-    fitted = Fitted(
-        encoder=encoder, head=_directions(encoder.config.hidden_size), labels=[], embeddings=np.zeros((0, 0))
-    )
+    fitted = _untrained(load_encoder(base))
     cut = tokenizer(base / "tokenizer.json", positions(base) or 512)
     chosen = probes(encode(cut, texts), max_tokens=min(512, positions(base) or 512))
-    made = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")  # another training may be at it, too
-    made.mkdir(parents=True)
-    attention, proof = export_proven(fitted, made / "model.onnx", chosen, gate, threads=threads, say=say)
-    content = (made / "model.onnx").read_bytes()
-    facts: dict[str, Any] = {
-        "sha256": hashlib.sha256(content).hexdigest(), "attention": attention, "parity": proof.model_dump()
-    }  # fmt: skip
-    write_bytes(made / "graph.json", json.dumps(facts, indent=2).encode())
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        made.rename(folder)
-    shutil.rmtree(made, ignore_errors=True)
+    with _made(folder) as made:
+        attention, proof = export_proven(fitted, made / "model.onnx", chosen, gate, threads=threads, say=say)
+        content = (made / "model.onnx").read_bytes()
+        _note(made, content, {"attention": attention, "parity": proof.model_dump()})
     return EncoderGraph(content=content, attention=attention, parity=proof)
 
 
 def export_proven(
     fitted: Fitted, path: Path, chosen: list[list[int]], gate: GateTable, *, threads: int, say: Say
 ) -> tuple[Attention, Parity]:
-    """Export by the fastest route that answers as the trained model does; ParityError where none does."""
+    """Export by the fastest route that answers as the trained model does.
+
+    Raises what the last route failed by: ExportError, ParityError.
+    """
     ways = routes(fitted)
     for attention in ways:
         say("export", attention)
-        export(fitted, path, attention)
-        say("parity", attention)
         try:
+            export(fitted, path, attention)
+            say("parity", attention)
             return attention, parity(fitted, path, chosen, gate, threads=threads)
-        except ParityError:
+        except (ExportError, ParityError):
             if attention == ways[-1]:
                 raise
     raise AssertionError("an encoder has at least one route")
@@ -127,9 +158,14 @@ def positions(base: Path) -> int | None:
     """How many tokens the encoder has places for, None where its configuration does not say."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     places = config.get("max_position_embeddings")
-    # These count positions from their padding number on.
-    shifted = config.get("model_type") in {"roberta", "xlm-roberta", "camembert"}
-    return None if places is None else places - 2 * shifted
+    shifted = config.get("model_type") in COUNT_FROM_PADDING
+    return None if places is None else places - shifted * (config.get("pad_token_id", 1) + 1)
+
+
+def _untrained(encoder: Any) -> Fitted:
+    """An encoder under a head that will be replaced."""
+    head = _directions(encoder.config.hidden_size)
+    return Fitted(encoder=encoder, head=head, labels=[], embeddings=np.zeros((0, 0)))
 
 
 def _directions(hidden: int) -> Head:

@@ -66,6 +66,17 @@ class ParityError(TrainerError):
         )
 
 
+class ExportError(TrainerError):
+    """An encoder that cannot become an ONNX graph this way."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(
+            f"The encoder cannot be exported to ONNX: {why}. Use an encoder of a plain architecture, such as "
+            "BERT, RoBERTa or MiniLM."
+        )
+
+
 class DownloadError(TrainerError):
     """A package that could not be fetched through pip."""
 

@@ -1,20 +1,31 @@
-"""A trained version as one ONNX file: tokens in, logits and embedding out, any batch and any length."""
+"""A trained version as ONNX files: tokens in, logits and embedding out, any batch and any length.
+
+`model.onnx` takes padded rows and runs everywhere. The packed graph takes all texts as one flat axis of
+tokens, without any padding, in half precision; only CUDA has its attention.
+"""
 
 from __future__ import annotations
 
 import inspect
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.encoder import pool
+import numpy as np
+
+from trainer.attention import register
+from trainer.errors import ExportError
 from trainer.fit import Fitted
+from trainer.forward import packed, packed_example, padded, padded_example
+from trainer.half import downstream, halve, upstream
+from trainer.qkv import PACKED, fuse_qkv
 from trainer.splice import EMBEDDING, LOGITS, put_head
 
 Attention = Literal["fused", "generic"]
 OPSET = 20
-NAME = "trueup_mha"
+PLAIN = "sdpa"
 # torch's exporter does not notice that an output may be called like a value inside ("embedding" is the lookup
 # of every nn.Embedding), and writes a graph with a cycle; so outputs get their names afterwards.
 RAW_OUTPUTS = {"trueup_embedding": EMBEDDING}
@@ -22,26 +33,52 @@ RAW_OUTPUTS = {"trueup_embedding": EMBEDDING}
 
 def routes(fitted: Fitted) -> list[Attention]:
     """Ways to export this encoder, the fastest first."""
-    pluggable = bool(getattr(fitted.encoder, "_supports_attention_backend", False))
-    return ["fused", "generic"] if pluggable else ["generic"]
+    return ["fused", "generic"] if _pluggable(fitted.encoder) else ["generic"]
+
+
+def packable(encoder: Any) -> str | None:
+    """Why an encoder has no padding-free graph, None where it has."""
+    name = type(encoder).__name__
+    if not _pluggable(encoder):
+        return f"the attention of {name} cannot be replaced (it is outside transformers' attention interface)"
+    if "position_ids" not in inspect.signature(encoder.forward).parameters:
+        return f"{name} cannot be told the positions of its tokens"
+    return None
 
 
 def export(fitted: Fitted, path: Path, attention: Attention) -> None:
-    """Write the graph to `path` as one self-contained file."""
-    config = fitted.encoder.config
-    before = config._attn_implementation
+    """Write the padded graph to `path` as one self-contained file; raises ExportError."""
+    encoder = fitted.encoder
     seen: dict[str, Any] = {}
+    name = register("mha", seen) if attention == "fused" else PLAIN
+    module = padded(encoder, seen, plain=attention == "generic")
+    graph = _exported(encoder, name, lambda: _program(module, *padded_example()))
     if attention == "fused":
-        _register(seen)
-    config._attn_implementation = NAME if attention == "fused" else "sdpa"
-    try:
-        program = _program(_module(fitted, attention, seen))
-    finally:
-        config._attn_implementation = before
-    graph = program.model_proto
-    if attention == "fused":
-        graph = _fused(graph, config)
+        graph = _fused(graph, encoder.config)
     _name_outputs(graph.graph)
+    put_head(graph.graph, fitted.head)
+    _save(graph, path)
+
+
+def export_packed(fitted: Fitted, path: Path) -> None:
+    """Write the padding-free graph in half precision, its head in single; raises ExportError.
+
+    Inputs: input_ids and position_ids int64 [tokens], each text counting its positions from 0; token_offset
+    int32 [texts, longest] and cu_seqlens int32 [texts + 1] as com.microsoft::PackedMultiHeadAttention wants
+    them (`trainer.tokens.packed` makes all four).
+    """
+    encoder = fitted.encoder
+    why = packable(encoder)
+    if why is not None:
+        raise ExportError(why)
+    seen: dict[str, Any] = {}
+    name = register("packed", seen)
+    module = packed(encoder, seen)
+    graph = _exported(encoder, name, lambda: _program(module, *packed_example()))
+    graph = _fused(graph, encoder.config)
+    _name_outputs(graph.graph)
+    fuse_qkv(graph.graph)
+    halve(graph.graph, _single(graph.graph))
     put_head(graph.graph, fitted.head)
     _save(graph, path)
 
@@ -53,67 +90,47 @@ def operators(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def _register(seen: dict[str, Any]) -> None:
-    """Teach transformers an attention that becomes one com.microsoft::MultiHeadAttention node."""
-    import torch
-    from transformers import AttentionInterface
-
-    def attend(_: Any, q: Any, k: Any, v: Any, __: Any, scaling: float | None = None, **___: Any) -> Any:
-        batch, heads, tokens, width = q.shape  # [batch, heads, tokens, width], flattened for the operator
-        flat = [part.transpose(1, 2).reshape(batch, tokens, heads * width) for part in (q, k, v)]
-        out = torch.onnx.ops.symbolic(
-            "com.microsoft::MultiHeadAttention",
-            (*flat, None, seen["mask"]),
-            attrs={"num_heads": heads, "scale": float(scaling or width**-0.5)},
-            dtype=q.dtype,
-            shape=(batch, tokens, heads * width),
-            version=1,
-        )
-        return out.view(batch, tokens, heads, width), None
-
-    AttentionInterface.register(NAME, attend)
+def _pluggable(encoder: Any) -> bool:
+    return bool(getattr(encoder, "_supports_attention_backend", False))
 
 
-def _module(fitted: Fitted, attention: Attention, seen: dict[str, Any]) -> Any:
+def _exported(encoder: Any, attention: str, program: Callable[[], Any]) -> Any:
+    """The ONNX model of a program that is traced with this attention."""
     import torch
 
-    # Left out, BERT gathers zeros from a buffer: an operator that the optimiser's shape inference lacks.
-    typed = "token_type_ids" in inspect.signature(fitted.encoder.forward).parameters
-
-    class Embedding(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = fitted.encoder
-
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            seen["mask"] = attention_mask.to(torch.int32)
-            mask = None if attention == "fused" else attention_mask
-            given = {"token_type_ids": torch.zeros_like(input_ids)} if typed else {}
-            hidden = self.encoder(input_ids=input_ids, attention_mask=mask, **given).last_hidden_state
-            return pool(hidden, attention_mask)
-
-    return Embedding().eval()
+    config = encoder.config
+    before = config._attn_implementation
+    config._attn_implementation = attention
+    try:
+        return program().model_proto
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(_cause(error)) from error
+    finally:
+        config._attn_implementation = before
 
 
-def _program(module: Any) -> Any:
+def _cause(error: BaseException) -> str:
+    """The innermost reason in one line: torch wraps it in a report of many."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+def _program(module: Any, example: tuple[Any, ...], shapes: dict[str, Any]) -> Any:
     import torch
 
-    batch, tokens = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("tokens", min=2, max=8192)
-    example = torch.ones(2, 16, dtype=torch.long)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns about itself
         return torch.onnx.export(
             module,
-            (example, example.clone()),
+            example,
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            input_names=["input_ids", "attention_mask"],
+            input_names=list(shapes),
             output_names=list(RAW_OUTPUTS),
-            dynamic_shapes={
-                "input_ids": {0: batch, 1: tokens},
-                "attention_mask": {0: batch, 1: tokens},
-            },
+            dynamic_shapes=shapes,
         )
 
 
@@ -122,6 +139,7 @@ def _fused(graph: Any, config: Any) -> Any:
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
+    _give_norms_a_bias(graph.graph)
     optimised = optimizer.optimize_model(
         graph,
         model_type="bert",
@@ -132,6 +150,29 @@ def _fused(graph: Any, config: Any) -> Any:
         use_gpu=False,
     )
     return optimised.model
+
+
+def _give_norms_a_bias(graph: Any) -> None:
+    """Zeros for layer norms that have none (ModernBERT's): the optimiser expects one."""
+    from onnx import numpy_helper
+
+    sizes = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 1}
+    for node in graph.node:
+        if node.op_type == "LayerNormalization" and len(node.input) == 2 and node.input[1] in sizes:
+            zeros = numpy_helper.from_array(
+                np.zeros(sizes[node.input[1]], dtype=np.float32), f"{node.output[0]}_bias"
+            )
+            graph.initializer.append(zeros)
+            node.input.append(zeros.name)
+
+
+def _single(graph: Any) -> list[Any]:
+    """The nodes that stay in single precision: angles of rotary positions, and what follows the pooling.
+
+    Half precision counts to 2,048 and has three digits: the angle of a late position would be noise.
+    """
+    pooling = [node for node in graph.node if node.op_type == PACKED][-1]
+    return [*upstream(graph, {"Cos", "Sin"}, until="Cast"), *downstream(graph, pooling)]
 
 
 def _save(graph: Any, path: Path) -> None:

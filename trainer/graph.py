@@ -30,7 +30,17 @@ class Graph:
     def run(self, ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """(logits [rows, labels], embedding [rows, hidden]) of one batch."""
         tokens, mask = padded(ids)
-        found = self._session.run(["logits", "embedding"], {"input_ids": tokens, "attention_mask": mask})
+        return self.feed({"input_ids": tokens, "attention_mask": mask})
+
+    def values(self, ids: Sequence[Sequence[int]], names: list[str]) -> list[Array]:
+        """Outputs of one batch by their name."""
+        tokens, mask = padded(ids)
+        found = self._session.run(names, {"input_ids": tokens, "attention_mask": mask})
+        return [np.asarray(one) for one in found]
+
+    def feed(self, given: dict[str, Array]) -> tuple[Array, Array]:
+        """The same, of inputs by their name."""
+        found = self._session.run(["logits", "embedding"], given)
         return np.asarray(found[0]), np.asarray(found[1])
 
     def answers(

@@ -18,7 +18,7 @@ from trainer.artifact import MODEL, Parity, Version
 from trainer.encoder_graph import EncoderGraph, export_proven, of_base, of_parent
 from trainer.errors import ParityError
 from trainer.export import Attention
-from trainer.fit import fit
+from trainer.fit import Fitted, fit
 from trainer.graph import Graph
 from trainer.head import Head, fit_head
 from trainer.known import Known, trusted
@@ -62,6 +62,7 @@ class Made:
     attention: Attention
     parity: Parity
     logits: Callable[[Sequence[str]], Array]  # texts -> [texts, labels], as the graph answers
+    fitted: Fitted | None = None  # where the encoder was trained, too
 
 
 def make(given: Given) -> Made:
@@ -168,4 +169,5 @@ def _adapter(given: Given) -> Made:
         attention=attention,
         parity=proof,
         logits=lambda texts: graph.answers(given.ids(texts))[0],
+        fitted=fitted,
     )

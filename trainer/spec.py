@@ -12,6 +12,7 @@ from trainer.errors import SpecError
 from trainer.findings import Action, kinds
 
 Rung = Literal["head", "adapter"]
+EngineName = Literal["cpu-fp32", "cpu-int8", "cuda-fp16-packed"]
 
 
 class _Table(BaseModel):
@@ -63,10 +64,30 @@ class FitTable(_Table):
 
 
 class GateTable(_Table):
-    """[gate]: how far the exported graph may differ from the trained model."""
+    """[gate]: how far an exported graph may differ from the trained model: in logits, labels, accuracy.
+
+    Beyond the bound of fp32 there is no version; an engine beyond that of its precision is left out.
+    """
 
     parity_max_abs: float = Field(default=1e-3, gt=0)
     label_agreement: float = Field(default=1.0, ge=0, le=1)
+    fp16_max_abs: float = Field(default=0.05, gt=0)
+    fp16_label_agreement: float = Field(default=0.995, ge=0, le=1)
+    int8_max_abs: float = Field(default=1.0, gt=0)
+    int8_label_agreement: float = Field(default=0.995, ge=0, le=1)
+    accuracy_loss: float = Field(default=0.003, ge=0, le=1)  # of fp16 and int8
+
+
+class ExportTable(_Table):
+    """[export]: engines that a version brings graphs for, each kept only if [gate] lets it pass."""
+
+    engines: tuple[EngineName, ...] = ("cpu-fp32",)
+
+    @field_validator("engines")
+    @classmethod
+    def _with_fp32(cls, engines: tuple[EngineName, ...]) -> tuple[EngineName, ...]:
+        """The single precision that the others are measured against is always among them, all once."""
+        return tuple(dict.fromkeys(("cpu-fp32", *engines)))
 
 
 class TrainSpec(_Table):
@@ -76,6 +97,7 @@ class TrainSpec(_Table):
     data: DataTable
     fit: FitTable = FitTable()
     gate: GateTable = GateTable()
+    export: ExportTable = ExportTable()
 
 
 def load_spec(path: Path) -> TrainSpec:
@@ -113,6 +135,7 @@ def _known(table: tuple[int | str, ...]) -> str:
         "data": DataTable,
         "fit": FitTable,
         "gate": GateTable,
+        "export": ExportTable,
     }
     kind = tables[str(table[0])] if table else TrainSpec
     return ", ".join(kind.model_fields)

@@ -46,6 +46,24 @@ def padded(ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:
     return tokens, mask
 
 
+def packed(ids: Sequence[Sequence[int]]) -> tuple[Array, Array, Array, Array]:
+    """(input_ids, position_ids, token_offset, cu_seqlens): every text on one flat axis, without padding.
+
+    int64 [tokens] twice, int32 [texts, longest] and [texts + 1]. `token_offset` lists, in a padded layout,
+    first the places of all tokens, then those of the padding.
+
+    >>> [part.tolist() for part in packed([[5, 6], [7]])]
+    [[5, 6, 7], [0, 1, 0], [[0, 1], [2, 3]], [0, 2, 3]]
+    """
+    lengths = np.array([len(row) for row in ids], dtype=np.int64)
+    real = np.arange(lengths.max()) < lengths[:, None]
+    places = np.concatenate([np.flatnonzero(real), np.flatnonzero(~real)]).reshape(real.shape)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = np.concatenate([np.asarray(row, dtype=np.int64) for row in ids])
+    positions = np.nonzero(real)[1].astype(np.int64)
+    return tokens, positions, places.astype(np.int32), ends.astype(np.int32)
+
+
 def by_length(lengths: Sequence[int], rows: int) -> list[Array]:
     """Row numbers in batches of at most `rows`, shortest first: little padding.
 

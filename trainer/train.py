@@ -17,6 +17,7 @@ import numpy as np
 from trainer.artifact import HOLDOUT, NEAREST, TOKENIZER, DataPrint, Manifest, Version, open_version, seal
 from trainer.calibrate import temperature
 from trainer.encoder_graph import positions
+from trainer.engine_files import engine_files
 from trainer.errors import SpecError
 from trainer.evaluate import evaluate
 from trainer.findings import recorded
@@ -112,21 +113,21 @@ def train(
     cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
     grown_from = _grown_from(spec, base, parent)
     texts = [row.text for row in holdout][:PROBE_TEXTS] or [row.text for row in rows][:PROBE_TEXTS]
-    made = make(
-        Given(
-            spec=spec,
-            rows=rows,
-            probe_texts=texts,
-            base=base,
-            tokenizer=cut,
-            cache=cache,
-            out=out,
-            parent=grown_from,
-            known=_known(grown_from, parent, data.path.parent),
-            sift=gate.labels,
-            say=_Sayer(progress).say,
-        )
+    given = Given(
+        spec=spec,
+        rows=rows,
+        probe_texts=texts,
+        base=base,
+        tokenizer=cut,
+        cache=cache,
+        out=out,
+        parent=grown_from,
+        known=_known(grown_from, parent, data.path.parent),
+        sift=gate.labels,
+        say=_Sayer(progress).say,
     )
+    made = make(given)
+    engines = engine_files(given, made, holdout)
     progress(Progress(stage="seal", message="figures, hold-out, manifest"))
     logits, truth = _answers(made, holdout)
     heat = temperature(logits, truth)
@@ -149,6 +150,7 @@ def train(
         dropped=gate.dropped,
         parity=made.parity,
         attention=made.attention,
+        engines=engines,
         parent=parent.name if parent is not None else None,
         rung=spec.fit.rung,
         seed=spec.fit.seed,

@@ -13,12 +13,12 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from exporter.errors import NoEngineError
 from exporter.packing import Packing
 from exporter.settings import Device, Precision
-from trainer.artifact import Version
+from trainer.artifact import EngineFile, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +97,13 @@ def open_named(
     }
 
 
-def usable(engines: Sequence[str] | Mapping[str, Any], *, refused: bool = False) -> list[str]:
-    """Names of the engines that a version may be served with, or with `refused` all that it was made for.
+def usable(engines: Mapping[str, EngineFile]) -> list[str]:
+    """Names of the engines that a version may be served with.
 
-    >>> usable({"cpu-fp32": {"refused": None}, "cpu-int8": {"refused": "labels agree on 99.1 %"}})
+    >>> usable({"cpu-fp32": EngineFile(file="model.onnx", precision="fp32")})
     ['cpu-fp32']
     """
-    if not isinstance(engines, Mapping):  # a version of an earlier release: plain names
-        return list(engines)
-    return [name for name, one in engines.items() if refused or not dict(one).get("refused")]
+    return [name for name, one in engines.items() if one.refused is None]
 
 
 def device_problem(device: Device) -> str | None:

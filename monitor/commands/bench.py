@@ -164,10 +164,9 @@ def _bare_name(engine: str) -> str:
 
 
 def _refused(version: Version) -> Iterator[tuple[str, str]]:
-    listed = version.manifest.engines
-    for name, one in listed.items() if isinstance(listed, dict) else ():
-        if dict(one).get("refused"):
-            yield name, str(dict(one)["refused"])
+    for name, one in version.manifest.engines.items():
+        if one.refused is not None:
+            yield name, one.refused
 
 
 def _view(data: dict[str, Any]) -> Iterator[Any]:

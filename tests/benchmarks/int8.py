@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from trainer.artifact import FILES, INT8, MANIFEST, MODEL, open_version, seal
+from trainer.artifact import FILES, INT8, MANIFEST, MODEL, EngineFile, open_version, seal
 
-ENGINES: dict[str, dict[str, Any]] = {
-    "cpu-fp32": {"file": MODEL, "precision": "fp32", "parity": {}, "refused": None},
-    "cpu-int8": {"file": INT8, "precision": "int8", "parity": {}, "refused": None},
+ENGINES = {
+    "cpu-fp32": EngineFile(file=MODEL, precision="fp32"),
+    "cpu-int8": EngineFile(file=INT8, precision="int8"),
 }
 
 
-def with_int8(directory: Path, target: Path, engines: dict[str, dict[str, Any]] | None = None) -> Path:
+def with_int8(directory: Path, target: Path) -> Path:
     """A copy of the version in `target`, which must not exist, with a quantised graph beside its own."""
     manifest = open_version(directory).manifest
     target.mkdir(parents=True)
@@ -22,7 +21,7 @@ def with_int8(directory: Path, target: Path, engines: dict[str, dict[str, Any]] 
         shutil.copy(directory / name, target / name)
     quantise(target / MODEL, target / INT8)
     assert not (target / MANIFEST).exists()
-    seal(target, manifest.model_copy(update={"engines": ENGINES if engines is None else engines}))
+    seal(target, manifest.model_copy(update={"engines": ENGINES}))
     return target
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from trainer.artifact import Manifest, open_version, seal
+from trainer.artifact import EngineFile, Manifest, open_version, seal
 from trainer.errors import VersionRefusedError
 
 
@@ -90,7 +90,7 @@ def _outside(folder: Path) -> None:
 
 def _other_format(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 2}), encoding="utf-8")
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 3}), encoding="utf-8")
 
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -141,6 +141,64 @@ def test_weights_in_another_file_are_refused_although_they_were_sealed(
     seal(unsealed, manifest)
     with pytest.raises(VersionRefusedError, match="keeps weights in another file"):
         open_version(unsealed)
+
+
+def _wrong_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
+def _strange_domain(model: onnx.ModelProto) -> None:
+    model.opset_import.add(domain="com.example", version=1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_wrong_opset, r"model\.onnx wants version 99 of ONNX's operators, known is 26"),
+        (_strange_domain, r"model\.onnx wants operators of 'com\.example'"),
+    ],
+)
+def test_operators_that_nobody_runs_are_refused_although_they_were_sealed(
+    spoil: Callable[[onnx.ModelProto], None], why: str, unsealed: Path, manifest: Manifest
+) -> None:
+    model = onnx.load(unsealed / "model.onnx")
+    spoil(model)
+    (unsealed / "model.onnx").write_bytes(model.SerializeToString())
+    seal(unsealed, manifest)
+    with pytest.raises(VersionRefusedError, match=why):
+        open_version(unsealed)
+
+
+def _corrupt(folder: Path) -> None:
+    (folder / "model.int8.onnx").write_bytes(b"\xff" * 64)
+
+
+def _empty(folder: Path) -> None:
+    (folder / "model.int8.onnx").write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [_corrupt, _empty])
+def test_a_graph_of_another_engine_is_looked_at_as_well(
+    spoil: Callable[[Path], None], unsealed: Path, manifest: Manifest
+) -> None:
+    spoil(unsealed)
+    engine = EngineFile(file="model.int8.onnx", precision="int8", parity=manifest.parity)
+    seal(unsealed, manifest.model_copy(update={"engines": {**manifest.engines, "cpu-int8": engine}}))
+    with pytest.raises(VersionRefusedError, match=r"model\.int8\.onnx is an? (not an )?ONNX|is not an ONNX"):
+        open_version(unsealed)
+
+
+def test_a_manifest_of_format_1_names_engines_of_one_graph(sealed: Path) -> None:
+    told = json.loads((sealed / "manifest.json").read_text(encoding="utf-8"))
+    old = told | {"format": 1, "engines": ["cpu-fp32", "cuda-fp32"]}
+    (sealed / "manifest.json").write_text(json.dumps(old), encoding="utf-8")
+    opened = open_version(sealed).manifest
+    assert opened.format == 1
+    assert {name: one.file for name, one in opened.engines.items()} == {
+        "cpu-fp32": "model.onnx",
+        "cuda-fp32": "model.onnx",
+    }
+    assert {one.parity for one in opened.engines.values()} == {opened.parity}
 
 
 def test_something_that_is_no_graph_is_refused(unsealed: Path, manifest: Manifest) -> None:

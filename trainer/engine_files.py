@@ -1,0 +1,176 @@
+"""Graphs for engines beside the single-precision one: made, measured on the hold-out, kept within [gate].
+
+Each is measured against `model.onnx`, which was proven against the trained model before. A refused engine has
+its reason in the manifest, and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainer.artifact import MODEL, PLAIN_ENGINES, EngineFile, Parity, Precision
+from trainer.encoder_graph import packed_of_base
+from trainer.errors import ExportError
+from trainer.export import export_packed
+from trainer.graph import Graph
+from trainer.packed_reference import PackedReference
+from trainer.quantise import quantise
+from trainer.rows import HoldoutRow
+from trainer.rungs import Given, Made
+from trainer.spec import GateTable
+from trainer.splice import read_head, splice
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Ids = Sequence[Sequence[int]]
+LEAST_ROWS = 100  # of fewer, agreement on 99.5 % says nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exam:
+    """Labelled hold-out texts, newest last: token numbers, logits of `model.onnx`, label numbers [rows]."""
+
+    ids: list[list[int]]
+    logits: Array
+    truth: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How an engine's graph is made and asked; `rows` is how many texts it is asked at most."""
+
+    file: str
+    precision: Precision
+    rows: int
+    make: Callable[[Given, Made], bytes]
+    logits: Callable[[bytes, Ids, int], Array]
+
+
+def engine_files(given: Given, made: Made, holdout: Sequence[HoldoutRow]) -> dict[str, EngineFile]:
+    """Write what the spec asks for beside `model.onnx`; engines by name, the preferred ones first."""
+    plain = {name: EngineFile(file=MODEL, precision="fp32", parity=made.parity) for name in PLAIN_ENGINES}
+    wanted = [name for name in given.spec.export.engines if name in KINDS]
+    if not wanted:
+        return plain
+    exam = _exam(given, made, holdout, rows=max(KINDS[name].rows for name in wanted))
+    tried = {name: _tried(name, given, made, exam) for name in wanted}
+    return {name: one for name, one in tried.items() if one.refused is None} | plain | tried
+
+
+def refusal(parity: Parity, precision: Precision, gate: GateTable) -> str | None:
+    """Why an engine of this precision may not serve, None where it may.
+
+    >>> refusal(Parity(max_abs=0.2, label_agreement=0.99, rows=200, accuracy_loss=0), "int8", GateTable())
+    'it gives the label of model.onnx to 99.00 % of 200 texts (required 99.50 %)'
+    """
+    half = precision == "fp16"
+    farthest = gate.fp16_max_abs if half else gate.int8_max_abs
+    required = gate.fp16_label_agreement if half else gate.int8_label_agreement
+    if not parity.max_abs <= farthest:  # NaN must not pass
+        return f"a logit differs by {parity.max_abs:.3g} (allowed {farthest:.3g})"
+    if not parity.label_agreement >= required:
+        share = f"{100 * parity.label_agreement:.2f} % of {parity.rows} texts"
+        return f"it gives the label of {MODEL} to {share} (required {100 * required:.2f} %)"
+    loss = parity.accuracy_loss or 0.0
+    if loss > gate.accuracy_loss:
+        return f"{100 * loss:.2f} points of accuracy are lost (allowed {100 * gate.accuracy_loss:.2f})"
+    return None
+
+
+def _exam(given: Given, made: Made, holdout: Sequence[HoldoutRow], *, rows: int) -> Exam:
+    numbers = {label: number for number, label in enumerate(made.labels)}
+    known = [row for row in holdout if row.label in numbers][-rows:]
+    texts = [row.text for row in known]
+    return Exam(
+        ids=given.ids(texts) if texts else [],
+        logits=made.logits(texts) if len(texts) >= LEAST_ROWS else np.zeros((0, len(numbers))),
+        truth=np.array([numbers[str(row.label)] for row in known], dtype=np.int64),
+    )
+
+
+def _tried(name: str, given: Given, made: Made, exam: Exam) -> EngineFile:
+    kind = KINDS[name]
+    found = EngineFile(file=kind.file, precision=kind.precision)
+    if len(exam.ids) < LEAST_ROWS:
+        why = f"it would be proven on {len(exam.ids)} labelled hold-out rows; {LEAST_ROWS} are needed"
+        return found.model_copy(update={"refused": why})
+    given.say("export", 0, 1, kind.file)
+    try:
+        content = kind.make(given, made)
+    except ExportError as error:
+        return found.model_copy(update={"refused": error.why})
+    given.say("parity", 0, 1, kind.file)
+    logits = kind.logits(content, exam.ids[-kind.rows :], given.spec.fit.threads)
+    parity = _compared(logits, exam.logits[-kind.rows :], exam.truth[-kind.rows :])
+    why_not = refusal(parity, kind.precision, given.spec.gate)
+    if why_not is None:
+        (given.out / kind.file).write_bytes(content)
+    return found.model_copy(update={"parity": parity, "refused": why_not})
+
+
+def _compared(logits: Array, single: Array, truth: Array) -> Parity:
+    theirs, ours = logits.argmax(axis=1), single.argmax(axis=1)
+    return Parity(
+        max_abs=float(np.abs(logits - single).max()),
+        label_agreement=float((theirs == ours).mean()),
+        rows=len(truth),
+        accuracy_loss=float((ours == truth).mean() - (theirs == truth).mean()),
+    )
+
+
+def _spliced(given: Given, file: str) -> bytes | None:
+    """The parent's graph of this file under the new head."""
+    if given.parent is None or file not in given.parent.engine_bytes:
+        return None
+    return splice(given.parent.engine_bytes[file], read_head((given.out / MODEL).read_bytes()))
+
+
+def _int8(given: Given, _: Made) -> bytes:
+    inherited = _spliced(given, KINDS["cpu-int8"].file)
+    if inherited is not None:
+        return inherited
+    texts = [row.text for row in given.rows]
+    spread = np.unique(np.linspace(0, len(texts) - 1, 96).astype(int))
+    ids = given.ids([texts[row] for row in spread])
+    return quantise((given.out / MODEL).read_bytes(), ids, threads=given.spec.fit.threads)
+
+
+def _half(given: Given, made: Made) -> bytes:
+    inherited = _spliced(given, KINDS["cuda-fp16-packed"].file)
+    if inherited is not None:
+        return inherited
+    if made.fitted is not None:
+        path = given.out / f".{KINDS['cuda-fp16-packed'].file}"
+        export_packed(made.fitted, path)
+        content = path.read_bytes()
+        path.unlink()
+        return content
+    if given.parent is not None:
+        raise ExportError("the parent has no padding-free graph, and a new head alone makes none")
+    head = read_head((given.out / MODEL).read_bytes())
+    return splice(packed_of_base(given.base, cache=given.cache, threads=given.spec.fit.threads), head)
+
+
+def _alone(content: bytes, ids: Ids, threads: int) -> Array:
+    """Each text by itself at its own length, as an engine of int8 may run it."""
+    graph = Graph(content, threads=1)
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(lambda row: graph.run([row])[0], ids)))
+
+
+def _reference(content: bytes, ids: Ids, threads: int) -> Array:
+    """The padding-free graph in mixed batches, where there may be no GPU."""
+    graph = PackedReference(content, threads=threads)
+    return np.concatenate([graph.run(ids[start : start + 16])[0] for start in range(0, len(ids), 16)])
+
+
+KINDS = {
+    "cpu-int8": Kind(file="model.int8.onnx", precision="int8", rows=1000, make=_int8, logits=_alone),
+    "cuda-fp16-packed": Kind(
+        file="model.fp16.packed.onnx", precision="fp16", rows=200, make=_half, logits=_reference
+    ),
+}
