@@ -129,7 +129,8 @@ class Answering:
             self._begin(Rank.SHADOW, self._shadows.take(SHADOW_TAKE))
 
     def _begin(self, rank: Rank, asked: Sequence[Waiting] | Sequence[Shade]) -> None:
-        for _, group in groupby(sorted(asked, key=_engine_of), key=_engine_of):
+        ordered: list[Waiting | Shade] = sorted(asked, key=_engine_of)
+        for _, group in groupby(ordered, key=_engine_of):
             same = list(group)
             deployed = _deployed(same[0])
             try:

@@ -1,0 +1,59 @@
+"""`trueup bench engines` on a tiny version: what it measures, not how fast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exporter.database import open_database, sqlite_url
+from exporter.registry import promote, register
+from monitor.commands import Context
+from monitor.commands.bench import engines
+from monitor.config import load_settings
+from monitor.migrate import upgrade
+from tests.benchmarks.int8 import ENGINES, with_int8
+from tests.exporter.versions import build_version
+from tests.monitor.test_cli import trueup
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A home whose version has an engine that its export refused."""
+    refused = ENGINES | {"cpu-int8": ENGINES["cpu-int8"] | {"refused": "labels agree on 99.1 %"}}
+    built = with_int8(build_version(tmp_path / "fp32"), tmp_path / "int8", refused)
+    db = open_database(sqlite_url(tmp_path / ".trueup"))
+    upgrade(db)
+    register(db, tmp_path / ".trueup", built, threads=1, now=1e9)
+    promote(db, "router", "v1", expected=None, reason="first", actor="test")
+    db.dispose()
+    return tmp_path
+
+
+def test_every_engine_is_timed_beside_its_bare_session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    context = Context(load_settings(None), None)
+    found = engines(context, model="router", version=None, texts=16, rounds=2, torch=False, quiet=True)
+    data = json.loads(json.dumps(found.data, allow_nan=False))
+    assert [row["name"] for row in data["rows"]] == [
+        "cpu-fp32", "cpu-int8", "bare session, cpu-fp32", "bare session, cpu-int8",
+    ]  # fmt: skip
+    assert all(len(row["seconds"]) == 2 and row["texts_per_second"] > 0 for row in data["rows"])
+    assert data["rows"][2]["times bare session, cpu-fp32"] == 1.0
+    assert data["changes_with_batch_mates"] == {"cpu-fp32": 0.0, "cpu-int8": 0.0}
+    assert data["refused"] == {"cpu-int8": "labels agree on 99.1 %"}
+    assert data["machine"]["versions"]["numpy"]
+    assert (data["version"], data["texts"], found.status) == ("v1", 16, 0)
+    assert len(found.view) > 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["nobody"], "no model 'nobody'"), (["router", "v9"], "v9"), (["router", "--texts", "1"], "--texts")],
+)
+def test_what_cannot_be_timed_is_one_line_and_status_2(folder: Path, arguments: list[str], said: str) -> None:
+    done = trueup("bench", "engines", *arguments, folder=folder)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
