@@ -35,10 +35,15 @@ def assert_batch_invariant(engine: Engine, texts: list[str]) -> None:
     assert engine.run([texts[n] for n in shuffled]) == [alone[n] for n in shuffled]
 
 
-@pytest.mark.parametrize("pooling", ["matmul", "sum"])
-def test_an_answer_never_depends_on_batch_mates(tmp_path: Path, pooling: Literal["matmul", "sum"]) -> None:
+@pytest.mark.parametrize(("pooling", "reach"), [("matmul", 4), ("sum", 4), ("padded", 0)])
+def test_an_answer_never_depends_on_batch_mates(
+    tmp_path: Path, pooling: Literal["matmul", "sum", "padded"], reach: int
+) -> None:
+    """Texts of unlike length share a micro-batch only where the graph's bits do not show the padding."""
     built = open_version(build_version(tmp_path / "built", pooling=pooling))
-    assert_batch_invariant(open_engine(built, threads=2), mixed_texts(200))
+    engine = open_engine(built, threads=2)
+    assert engine.packing.reach == reach
+    assert_batch_invariant(engine, mixed_texts(200))
 
 
 def test_an_answer_of_the_real_encoder_never_depends_on_batch_mates() -> None:

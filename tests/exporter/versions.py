@@ -27,7 +27,7 @@ def build_version(
     seed: int = 0,
     holdout_rows: int = 20,
     parent: str | None = None,
-    pooling: Literal["matmul", "sum"] = "matmul",
+    pooling: Literal["matmul", "sum", "padded"] = "matmul",
 ) -> Path:
     """Seal a version in `folder` (which must not exist) and return it.
 
@@ -64,6 +64,7 @@ _POOLING = {
         helper.make_node("Mul", ["states", "mask3"], ["masked"]),
         helper.make_node("ReduceSum", ["masked", "second"], ["total"], keepdims=0),
     ],
+    "padded": [helper.make_node("ReduceSum", ["states", "second"], ["total"], keepdims=0)],  # sees padding
 }
 
 
