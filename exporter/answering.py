@@ -13,13 +13,12 @@ from itertools import groupby
 
 import structlog
 
-from exporter.backlog import Backlog, Piece, Rank, Shade
+from exporter.backlog import Asked, Backlog, Piece, Rank, Shade, deployed_of, encoded, requests_of
 from exporter.crew import Crew, Ran
 from exporter.deployed import Deployed, Fleet
 from exporter.errors import EngineFailedError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
-from exporter.recording import Input
 from exporter.redact import keeping
 from exporter.replying import Replying
 from exporter.settings import ExporterSettings
@@ -129,12 +128,12 @@ class Answering:
             self._begin(Rank.SHADOW, self._shadows.take(SHADOW_TAKE))
 
     def _begin(self, rank: Rank, asked: Sequence[Waiting] | Sequence[Shade]) -> None:
-        ordered: list[Waiting | Shade] = sorted(asked, key=_engine_of)
+        ordered: list[Asked] = sorted(asked, key=_engine_of)
         for _, group in groupby(ordered, key=_engine_of):
             same = list(group)
-            deployed = _deployed(same[0])
+            deployed = deployed_of(same[0])
             try:
-                self._backlog.add(rank, _pieces(deployed, same))
+                self._backlog.add(rank, encoded(deployed, same))
             except Exception as error:  # a tokenizer's; ONNX Runtime is not asked here
                 self._tell(deployed, same, error)
                 self._give_up(deployed, same, error)
@@ -179,9 +178,9 @@ class Answering:
         self._tell(deployed, asked, error)
         self._give_up(deployed, asked, error)
 
-    def _give_up(self, deployed: Deployed, asked: Sequence[Waiting | Shade], error: Exception) -> None:
+    def _give_up(self, deployed: Deployed, asked: Sequence[Asked], error: Exception) -> None:
         """Somebody else answers, or these requests have failed."""
-        requests = _requests(asked)
+        requests = requests_of(asked)
         if not requests:
             self._shadows.failed(deployed, error)
         elif deployed.role == "canary":
@@ -201,8 +200,8 @@ class Answering:
                 rank = Rank.SMALL if len(request.inputs) <= SMALL else Rank.BULK
                 self._begin(rank, [(request, position) for position in range(len(request.inputs))])
 
-    def _tell(self, deployed: Deployed, asked: Sequence[Waiting | Shade], error: Exception) -> None:
-        ids = sorted({request.id for request in _requests(asked) if request.id})[:NAMED]
+    def _tell(self, deployed: Deployed, asked: Sequence[Asked], error: Exception) -> None:
+        ids = sorted({request.id for request in requests_of(asked) if request.id})[:NAMED]
         _log.error(
             "engine_failed",
             model=deployed.model, version=deployed.version, error=_name(error), requests=ids,
@@ -226,33 +225,8 @@ class Answering:
             self._lost.pop(deployed.model, None)
 
 
-def _pieces(deployed: Deployed, asked: Sequence[Waiting | Shade]) -> list[Piece]:
-    """Texts as tokens; each takes an even share of the time."""
-    began = time.monotonic()
-    encoded = deployed.engine.encode([_given(one).text for one in asked])
-    share = (time.monotonic() - began) / len(encoded)
-    return [
-        Piece(deployed, tokens, one, (began + number * share, began + (number + 1) * share))
-        for number, (one, tokens) in enumerate(zip(asked, encoded, strict=True))
-    ]
-
-
-def _given(asked: Waiting | Shade) -> Input:
-    return asked.given if isinstance(asked, Shade) else asked[0].inputs[asked[1]]
-
-
-def _deployed(asked: Waiting | Shade) -> Deployed:
-    return asked.deployed if isinstance(asked, Shade) else asked[0].deployed
-
-
-def _engine_of(asked: Waiting | Shade) -> int:
-    return id(_deployed(asked))
-
-
-def _requests(asked: Sequence[Waiting | Shade]) -> list[Request]:
-    """Every one once."""
-    found = (one[0] for one in asked if not isinstance(one, Shade))
-    return list(dict.fromkeys(found))
+def _engine_of(asked: Asked) -> int:
+    return id(deployed_of(asked))
 
 
 def _name(error: Exception) -> str:

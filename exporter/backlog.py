@@ -7,6 +7,7 @@ to be recorded, and what arrives meanwhile is batched with what is there.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from exporter.engines import Answer, Encoded
 from exporter.packing import oldest_and_mates
 from exporter.prediction import Prediction
 from exporter.recording import Input
-from exporter.waiting import Waiting
+from exporter.waiting import Request, Waiting
 
 BULK_TURN = 8  # micro-batches of small requests after which bulk, if it waits, has one
 
@@ -40,24 +41,20 @@ class Shade:
     queued_at: float  # monotonic
 
 
+Asked = Waiting | Shade  # a text, and who wants it answered
+
+
 @dataclass(slots=True, eq=False)
 class Piece:
     """One text on its way through an engine; times are monotonic seconds."""
 
     deployed: Deployed
     encoded: Encoded
-    asked: Waiting | Shade
-    tokenising: tuple[float, float]  # with others
+    asked: Asked
+    tokenising: tuple[float, float]
     started: float = 0.0
     finished: float = 0.0
     answer: Answer | None = None
-
-    @property
-    def given(self) -> Input:
-        if isinstance(self.asked, Shade):
-            return self.asked.given
-        request, position = self.asked
-        return request.inputs[position]
 
     @property
     def queued_at(self) -> float:
@@ -70,6 +67,30 @@ class Piece:
             return False
         request = self.asked[0]
         return request.over or request.deployed is not self.deployed
+
+
+def given_of(asked: Asked) -> Input:
+    return asked.given if isinstance(asked, Shade) else asked[0].inputs[asked[1]]
+
+
+def deployed_of(asked: Asked) -> Deployed:
+    return asked.deployed if isinstance(asked, Shade) else asked[0].deployed
+
+
+def requests_of(asked: Iterable[Asked]) -> list[Request]:
+    """Every one once."""
+    return list(dict.fromkeys(one[0] for one in asked if not isinstance(one, Shade)))
+
+
+def encoded(deployed: Deployed, asked: Sequence[Asked]) -> list[Piece]:
+    """Texts as tokens; each takes an even share of the time."""
+    began = time.monotonic()
+    found = deployed.engine.encode([given_of(one).text for one in asked])
+    share = (time.monotonic() - began) / len(found)
+    return [
+        Piece(deployed, tokens, one, (began + number * share, began + (number + 1) * share))
+        for number, (one, tokens) in enumerate(zip(asked, found, strict=True))
+    ]
 
 
 class Backlog:

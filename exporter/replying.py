@@ -9,7 +9,7 @@ from typing import cast
 
 import structlog
 
-from exporter.backlog import Piece
+from exporter.backlog import Piece, given_of
 from exporter.deployed import Fleet
 from exporter.errors import LedgerWriteError
 from exporter.instruments import Instruments
@@ -79,7 +79,7 @@ class Replying:
         now = self._now()
         return recorded(
             piece.deployed,
-            piece.given,
+            given_of(piece.asked),
             piece.answer,
             id_=prediction_id(now),
             at=now,
@@ -108,7 +108,9 @@ class Replying:
         deployed = pieces[0].deployed
         shadow = self._fleet.shadow(deployed.model) if deployed.role == "champion" else None
         if shadow is not None:
-            self._shadows.add(shadow, list(zip((piece.given for piece in pieces), rows, strict=True)))
+            self._shadows.add(
+                shadow, list(zip((given_of(piece.asked) for piece in pieces), rows, strict=True))
+            )
 
     def _trace(self, tracing: Tracing, pieces: Sequence[Piece], ledger: tuple[float, float]) -> None:
         first = {id(piece.asked[0]): piece for piece in reversed(pieces) if isinstance(piece.asked, tuple)}

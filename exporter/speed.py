@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from exporter.engines import Engine, open_named, usable
+from exporter.engines import Engine
 from exporter.graph_engine import CPU, open_session
-from exporter.settings import Device
 from trainer.artifact import INT8, MODEL, Version
 from trainer.tokens import by_length, padded
 
@@ -17,11 +16,6 @@ BATCH = 8  # texts that the bare session is given together, all of them sorted b
 SHORTEST, LONGEST = 5, 200
 FILES = {"cpu-fp32": MODEL, "cpu-int8": INT8}  # engines that have a bare session on a processor
 Run = Callable[[], object]
-
-
-def engines(version: Version, *, threads: int, device: Device) -> dict[str, Engine]:
-    """Every engine that the version may be served with on this device, by name."""
-    return open_named(version, usable(version.manifest.engines), threads=threads, device=device)
 
 
 def read(version: Version, texts: Sequence[str]) -> list[list[int]]:

@@ -1,8 +1,7 @@
 """Engines answer texts with a sealed version; one file each, found by walking this package.
 
-An engine module has `NAME`, as manifests spell it, `DEVICE`, `SPEED` (of a device's engines the highest is
-taken), `open_version_engine(version, threads)`, which returns an Engine, and `problem() -> str | None`, which
-says why its device cannot be used on this machine.
+An engine module has `NAME`, as manifests spell it, `DEVICE`, `open_version_engine(version, threads)`, which
+returns an Engine, and `problem() -> str | None`, which says why its device cannot be used on this machine.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from exporter.errors import NoEngineError
 from exporter.packing import Packing
 from exporter.settings import Device, Precision
-from trainer.artifact import EngineFile, Version
+from trainer.artifact import Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +69,40 @@ class Engine(Protocol):
 def open_engine(
     version: Version, *, threads: int, device: Device = "cpu", precision: Precision = "auto"
 ) -> Engine:
-    """The fastest engine of the manifest for this device that its export did not refuse.
+    """The first engine of the manifest for this device: manifests name the fastest first.
 
-    `precision` "fp32" leaves out those that round more. Raises NoEngineError, DeviceError (the device cannot
-    be used here), VersionRefusedError.
+    Raises NoEngineError, DeviceError (the device cannot be used here), VersionRefusedError.
     """
-    wanted = [
-        name
-        for name in usable(version.manifest.engines)
-        if precision == "auto" or name.endswith(f"-{precision}")
-    ]
+    named = usable(version.manifest.engines, precision)
     known = {name: module for name, module in _engines().items() if device == module.DEVICE}
-    for name in sorted(known.keys() & wanted, key=lambda one: known[one].SPEED, reverse=True):
-        return cast(Engine, known[name].open_version_engine(version, threads=threads))
-    raise NoEngineError(version.path, wanted, sorted(known))
+    for name in named:
+        if name in known:
+            return cast(Engine, known[name].open_version_engine(version, threads=threads))
+    raise NoEngineError(version.path, named, sorted(known))
 
 
-def open_named(
-    version: Version, names: Sequence[str], *, threads: int, device: Device = "cpu"
-) -> dict[str, Engine]:
-    """Those of the named engines that this exporter has for this device, all of them open."""
+def open_engines(version: Version, *, threads: int, device: Device = "cpu") -> dict[str, Engine]:
+    """Every engine that the version may be served with on this device, by name."""
     return {
         name: module.open_version_engine(version, threads=threads)
         for name, module in _engines().items()
-        if device == module.DEVICE and name in names
+        if device == module.DEVICE and name in usable(version.manifest.engines)
     }
 
 
-def usable(engines: Mapping[str, EngineFile]) -> list[str]:
-    """Names of the engines that a version may be served with.
+def usable(engines: Sequence[str] | Mapping[str, Any], precision: Precision = "auto") -> list[str]:
+    """Names of the engines that a version may be served with; "fp32": without those that round more.
 
-    >>> usable({"cpu-fp32": EngineFile(file="model.onnx", precision="fp32")})
+    >>> usable({"cpu-int8": {"refused": "labels agree on 99.1 %"}, "cpu-fp32": {"refused": None}})
     ['cpu-fp32']
     """
-    return [name for name, one in engines.items() if one.refused is None]
+    if not isinstance(engines, Mapping):  # a version of an earlier release: plain names
+        return list(engines)
+    return [
+        name
+        for name, one in engines.items()
+        if not dict(one).get("refused") and precision in ("auto", dict(one).get("precision", "fp32"))
+    ]
 
 
 def device_problem(device: Device) -> str | None:

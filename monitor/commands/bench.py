@@ -15,6 +15,7 @@ import psutil
 from rich.table import Table
 
 from exporter import registry, speed
+from exporter.engines import open_engines
 from exporter.machine import cores
 from monitor.commands import Context, Outcome, known
 from monitor.commands.models import stages
@@ -58,7 +59,7 @@ def engines(
     settings = context.settings.exporter
     asked = speed.mixed_texts(opened, texts)
     ids = speed.read(opened, asked)
-    found = speed.engines(opened, threads=settings.threads, device=settings.device)
+    found = open_engines(opened, threads=settings.threads, device=settings.device)
     skipped: dict[str, str] = {}
     contestants = [Contestant(one, _over(engine, asked), []) for one, engine in found.items()]
     contestants += _bare(opened, found, ids, settings.threads)
@@ -78,7 +79,7 @@ def engines(
         "rounds": rounds,
         "rows": [_row(one, contestants, len(asked), sum(map(len, ids))) for one in contestants],
         "changes_with_batch_mates": differences,
-        "refused": {one: why for one, why in _refused(opened) if one in found},
+        "refused": dict(_refused(opened)),
         "skipped": skipped,
     }
     return Outcome(data=data, view=tuple(_view(data)), status=int(any(differences.values())))
@@ -164,9 +165,10 @@ def _bare_name(engine: str) -> str:
 
 
 def _refused(version: Version) -> Iterator[tuple[str, str]]:
-    for name, one in version.manifest.engines.items():
-        if one.refused is not None:
-            yield name, one.refused
+    listed = version.manifest.engines
+    for name, one in listed.items() if isinstance(listed, dict) else ():
+        if dict(one).get("refused"):
+            yield name, str(dict(one)["refused"])
 
 
 def _view(data: dict[str, Any]) -> Iterator[Any]:

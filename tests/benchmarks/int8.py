@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from trainer.artifact import FILES, INT8, MANIFEST, MODEL, EngineFile, open_version, seal
+from trainer.artifact import FILES, INT8, MODEL, Manifest, open_version, seal
 
-ENGINES = {
-    "cpu-fp32": EngineFile(file=MODEL, precision="fp32"),
-    "cpu-int8": EngineFile(file=INT8, precision="int8"),
+ENGINES: dict[str, dict[str, Any]] = {
+    "cpu-int8": {"file": INT8, "precision": "int8", "parity": None, "refused": None},
+    "cpu-fp32": {"file": MODEL, "precision": "fp32", "parity": None, "refused": None},
 }
 
 
-def with_int8(directory: Path, target: Path) -> Path:
-    """A copy of the version in `target`, which must not exist, with a quantised graph beside its own."""
-    manifest = open_version(directory).manifest
+def with_int8(directory: Path, target: Path, engines: dict[str, dict[str, Any]] | None = None) -> Path:
+    """A copy of the version in `target`, which must not exist, with a quantised graph beside its own.
+
+    `engines` as the manifest will name them; a graph that they refuse is not made.
+    """
+    chosen = ENGINES if engines is None else engines
+    before = open_version(directory).manifest.model_dump()
     target.mkdir(parents=True)
     for name in FILES:
         shutil.copy(directory / name, target / name)
-    quantise(target / MODEL, target / INT8)
-    assert not (target / MANIFEST).exists()
-    seal(target, manifest.model_copy(update={"engines": ENGINES}))
+    if chosen["cpu-int8"]["refused"] is None:
+        quantise(target / MODEL, target / INT8)
+    seal(target, Manifest.model_validate(before | {"engines": chosen}))
     return target
 
 

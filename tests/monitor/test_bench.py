@@ -20,12 +20,14 @@ from tests.monitor.test_cli import trueup
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A home whose version has an engine that its export refused."""
+    """A home with two versions: v1 serves, the export of v2 refused its int8 graph."""
     refused = ENGINES | {"cpu-int8": ENGINES["cpu-int8"] | {"refused": "labels agree on 99.1 %"}}
-    built = with_int8(build_version(tmp_path / "fp32"), tmp_path / "int8", refused)
+    built = build_version(tmp_path / "fp32")
     db = open_database(sqlite_url(tmp_path / ".trueup"))
     upgrade(db)
-    register(db, tmp_path / ".trueup", built, threads=1, now=1e9)
+    for number, named in enumerate((ENGINES, refused)):
+        made = with_int8(built, tmp_path / f"int8-{number}", named)
+        register(db, tmp_path / ".trueup", made, threads=1, now=1e9)
     promote(db, "router", "v1", expected=None, reason="first", actor="test")
     db.dispose()
     return tmp_path
@@ -42,10 +44,13 @@ def test_every_engine_is_timed_beside_its_bare_session(folder: Path, monkeypatch
     assert all(len(row["seconds"]) == 2 and row["texts_per_second"] > 0 for row in data["rows"])
     assert data["rows"][2]["times bare session, cpu-fp32"] == 1.0
     assert data["changes_with_batch_mates"] == {"cpu-fp32": 0.0, "cpu-int8": 0.0}
-    assert data["refused"] == {"cpu-int8": "labels agree on 99.1 %"}
+    assert data["refused"] == {}
     assert data["machine"]["versions"]["numpy"]
     assert (data["version"], data["texts"], found.status) == ("v1", 16, 0)
     assert len(found.view) > 3
+    found = engines(context, model="router", version="v2", texts=8, rounds=1, torch=False, quiet=True)
+    assert [row["name"] for row in found.data["rows"]] == ["cpu-fp32", "bare session, cpu-fp32"]
+    assert found.data["refused"] == {"cpu-int8": "labels agree on 99.1 %"}
 
 
 @pytest.mark.parametrize(
