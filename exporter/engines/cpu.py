@@ -8,7 +8,6 @@ from trainer.artifact import Version
 
 NAME = "cpu-fp32"
 DEVICE = "cpu"
-SPEED = 1
 
 
 def open_version_engine(version: Version, *, threads: int) -> Engine:

@@ -14,7 +14,6 @@ from trainer.artifact import INT8, Version
 
 NAME = "cpu-int8"
 DEVICE = "cpu"
-SPEED = 2
 
 
 def open_version_engine(version: Version, *, threads: int) -> Engine:

@@ -15,7 +15,6 @@ from trainer.artifact import Version
 
 NAME = "cuda-fp32"
 DEVICE = "cuda"
-SPEED = 1
 PROVIDER = "CUDAExecutionProvider"
 MEND = "Install the extra that brings CUDA's libraries (pip install 'trueup[gpu]') and look at nvidia-smi"
 
