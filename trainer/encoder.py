@@ -47,7 +47,6 @@ def load_encoder(folder: Path) -> Any:
     try:
         model, told = transformers.AutoModel.from_pretrained(
             folder,
-            attn_implementation="sdpa",
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

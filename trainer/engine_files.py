@@ -6,9 +6,11 @@ its reason in the manifest, and no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from trainer.splice import read_head, splice
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Ids = Sequence[Sequence[int]]
+CALIBRATION_TEXTS = 96
 LEAST_ROWS = 100  # of fewer, agreement on 99.5 % says nothing
 
 
@@ -41,12 +44,12 @@ class Exam:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """How an engine's graph is made and asked; `rows` is how many texts it is asked at most."""
+    """How an engine's graphs are made, the fastest first, and asked; `rows` is how many texts at most."""
 
     file: str
     precision: Precision
     rows: int
-    make: Callable[[Given, Made], bytes]
+    make: Callable[[Given, Made], Iterator[bytes]]
     logits: Callable[[bytes, Ids, int], Array]
 
 
@@ -94,22 +97,32 @@ def _exam(given: Given, made: Made, holdout: Sequence[HoldoutRow], *, rows: int)
 
 def _tried(name: str, given: Given, made: Made, exam: Exam) -> EngineFile:
     kind = KINDS[name]
-    found = EngineFile(file=kind.file, precision=kind.precision)
+    found = EngineFile(file=kind.file, precision=kind.precision, refused="it could not be made")
     if len(exam.ids) < LEAST_ROWS:
         why = f"it would be proven on {len(exam.ids)} labelled hold-out rows; {LEAST_ROWS} are needed"
         return found.model_copy(update={"refused": why})
     given.say("export", 0, 1, kind.file)
     try:
-        content = kind.make(given, made)
+        for content in kind.make(given, made):
+            given.say("parity", 0, 1, kind.file)
+            found = _measured(kind, content, given, exam)
+            if found.refused is None:
+                (given.out / kind.file).write_bytes(content)
+                break
     except ExportError as error:
         return found.model_copy(update={"refused": error.why})
-    given.say("parity", 0, 1, kind.file)
+    return found
+
+
+def _measured(kind: Kind, content: bytes, given: Given, exam: Exam) -> EngineFile:
     logits = kind.logits(content, exam.ids[-kind.rows :], given.spec.fit.threads)
     parity = _compared(logits, exam.logits[-kind.rows :], exam.truth[-kind.rows :])
-    why_not = refusal(parity, kind.precision, given.spec.gate)
-    if why_not is None:
-        (given.out / kind.file).write_bytes(content)
-    return found.model_copy(update={"parity": parity, "refused": why_not})
+    return EngineFile(
+        file=kind.file,
+        precision=kind.precision,
+        parity=parity,
+        refused=refusal(parity, kind.precision, given.spec.gate),
+    )
 
 
 def _compared(logits: Array, single: Array, truth: Array) -> Parity:
@@ -129,30 +142,34 @@ def _spliced(given: Given, file: str) -> bytes | None:
     return splice(given.parent.engine_bytes[file], read_head((given.out / MODEL).read_bytes()))
 
 
-def _int8(given: Given, _: Made) -> bytes:
+def _int8(given: Given, _: Made) -> Iterator[bytes]:
+    """All products of integers, the parent's if it has them; then without those that cost most accuracy."""
     inherited = _spliced(given, KINDS["cpu-int8"].file)
     if inherited is not None:
-        return inherited
-    texts = [row.text for row in given.rows]
-    spread = np.unique(np.linspace(0, len(texts) - 1, 96).astype(int))
-    ids = given.ids([texts[row] for row in spread])
-    return quantise((given.out / MODEL).read_bytes(), ids, threads=given.spec.fit.threads)
+        yield inherited
+    spread = np.unique(np.linspace(0, len(given.rows) - 1, CALIBRATION_TEXTS).astype(int))
+    ids = given.ids([given.rows[row].text for row in spread])
+    content, threads = (given.out / MODEL).read_bytes(), given.spec.fit.threads
+    if inherited is None:
+        yield quantise(content, ids, threads=threads)
+    yield quantise(content, ids, threads=threads, sparing=True)
 
 
-def _half(given: Given, made: Made) -> bytes:
+def _half(given: Given, made: Made) -> Iterator[bytes]:
     inherited = _spliced(given, KINDS["cuda-fp16-packed"].file)
     if inherited is not None:
-        return inherited
-    if made.fitted is not None:
-        path = given.out / f".{KINDS['cuda-fp16-packed'].file}"
-        export_packed(made.fitted, path)
-        content = path.read_bytes()
-        path.unlink()
-        return content
-    if given.parent is not None:
+        yield inherited
+    elif made.fitted is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / MODEL
+            export_packed(made.fitted, path)
+            content = path.read_bytes()
+        yield content
+    elif given.parent is not None:
         raise ExportError("the parent has no padding-free graph, and a new head alone makes none")
-    head = read_head((given.out / MODEL).read_bytes())
-    return splice(packed_of_base(given.base, cache=given.cache, threads=given.spec.fit.threads), head)
+    else:
+        head = read_head((given.out / MODEL).read_bytes())
+        yield splice(packed_of_base(given.base, cache=given.cache, threads=given.spec.fit.threads), head)
 
 
 def _alone(content: bytes, ids: Ids, threads: int) -> Array:

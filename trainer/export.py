@@ -25,7 +25,6 @@ from trainer.splice import EMBEDDING, LOGITS, put_head
 
 Attention = Literal["fused", "generic"]
 OPSET = 20
-PLAIN = "sdpa"
 # torch's exporter does not notice that an output may be called like a value inside ("embedding" is the lookup
 # of every nn.Embedding), and writes a graph with a cycle; so outputs get their names afterwards.
 RAW_OUTPUTS = {"trueup_embedding": EMBEDDING}
@@ -50,7 +49,7 @@ def export(fitted: Fitted, path: Path, attention: Attention) -> None:
     """Write the padded graph to `path` as one self-contained file; raises ExportError."""
     encoder = fitted.encoder
     seen: dict[str, Any] = {}
-    name = register("mha", seen) if attention == "fused" else PLAIN
+    name = register("mha", seen) if attention == "fused" else encoder.config._attn_implementation
     module = padded(encoder, seen, plain=attention == "generic")
     graph = _exported(encoder, name, lambda: _program(module, *padded_example()))
     if attention == "fused":

@@ -41,7 +41,9 @@ BUILDERS: dict[str, Callable[[Any], Any]] = {
     "electra": lambda t: t.ElectraModel(t.ElectraConfig(**SIZES, embedding_size=16)),
     "albert": lambda t: t.AlbertModel(t.AlbertConfig(**SIZES, embedding_size=16)),
     "modernbert": _modern,
-    "eurobert": lambda t: t.EuroBertModel(t.EuroBertConfig(**SIZES)),
+    "eurobert": lambda t: t.EuroBertModel(
+        t.EuroBertConfig(**SIZES, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    ),
     "mpnet": lambda t: t.MPNetModel(t.MPNetConfig(**SIZES, pad_token_id=1)),
     "deberta-v2": lambda t: t.DebertaV2Model(
         t.DebertaV2Config(**SIZES, relative_attention=True, pos_att_type=["c2p", "p2c"])

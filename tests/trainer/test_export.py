@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from tests.trainer.encoders import BUILDERS, PLACES, PLAIN, batches, encoder, fitted
@@ -124,13 +125,11 @@ def test_places_before_the_first_token_do_not_count(name: str, places: int, tmp_
     assert positions(tmp_path) == places
     longest = [[5] * places]
     assert np.isfinite(torch_logits(fitted(made), longest)).all()
-    with pytest.raises(IndexError):
+    with pytest.raises((IndexError, RuntimeError)):
         torch_logits(fitted(made), [[5] * (places + 1)])
 
 
 def test_an_operation_that_onnx_lacks_is_told(tmp_path: Path) -> None:
-    import torch
-
     @torch.library.custom_op("trueup_tests::halve", mutates_args=())
     def halve(given: torch.Tensor) -> torch.Tensor:
         return given / 2

@@ -1,0 +1,153 @@
+"""The exporter on MiniLM: seconds of each graph and of a new head, and what int8 and half precision cost.
+
+Mail of 20 Newsgroups and, where TRUEUP_DATA holds it, Banking77: a head is fitted on the graph's embeddings,
+and each graph is asked row by row. `cpu_ms` is processor time of one thread a text.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.clinc import data_folder
+from trainer.artifact import Parity
+from trainer.encoder import load_encoder
+from trainer.engine_files import refusal
+from trainer.export import export, export_packed
+from trainer.fit import Fitted, use_threads
+from trainer.graph import Graph
+from trainer.head import Head, fit_head
+from trainer.packed_reference import PackedReference
+from trainer.quantise import quantise
+from trainer.settings import default_cache
+from trainer.sources import encoder, newsgroups, read_newsgroups
+from trainer.spec import GateTable
+from trainer.splice import splice
+from trainer.tokens import encode, tokenizer
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Text = tuple[str, str]
+Data = tuple[list[Text], list[Text], int]  # to train on, to ask, tokens
+
+
+def main() -> None:
+    """One JSON line a measurement."""
+    base = encoder(default_cache())
+    with tempfile.TemporaryDirectory() as folder:
+        single, packed = _exported(base, Path(folder))
+        for name, data in (("newsgroups", _mail()), ("banking77", _banking())):
+            if data is None:
+                print(json.dumps({"skipped": f"{name}: not under TRUEUP_DATA"}))
+            else:
+                _asked(name, data, base, single, packed)
+
+
+def _exported(base: Path, folder: Path) -> tuple[bytes, bytes]:
+    use_threads(1)
+    head = Head(weight=np.ones((2, 384), "f4"), bias=np.zeros(2, "f4"))
+    made = Fitted(encoder=load_encoder(base), head=head, labels=["a", "b"], embeddings=np.zeros((1, 384)))
+    _timed("export, fp32", lambda: export(made, folder / "model.onnx", "fused"))
+    _timed("export, fp16 packed", lambda: export_packed(made, folder / "packed.onnx"))
+    single, packed = ((folder / name).read_bytes() for name in ("model.onnx", "packed.onnx"))
+    _timed("a new head, fp32", lambda: splice(single, head))
+    _timed("a new head, fp16 packed", lambda: splice(packed, head))
+    return single, packed
+
+
+def _timed(what: str, work: Callable[[], Any]) -> None:
+    began, spent = time.monotonic(), time.process_time()
+    work()
+    print(
+        json.dumps(
+            {
+                "what": what,
+                "s": round(time.monotonic() - began, 2),
+                "cpu_s": round(time.process_time() - spent, 2),
+            }
+        ),
+        flush=True,
+    )
+
+
+def _asked(name: str, data: Data, base: Path, single: bytes, packed: bytes) -> None:
+    rows, asked, tokens = data
+    cut = tokenizer(base / "tokenizer.json", tokens)
+    labels = sorted({label for _, label in rows})
+    ids = encode(cut, [text for text, _ in rows])
+    graph = Graph(single, threads=1)
+    truth = np.array([labels.index(label) for _, label in rows])
+    head = fit_head(graph.answers(ids)[1], truth, classes=len(labels))
+    spread = np.linspace(0, len(ids) - 1, 96).astype(int)
+    shown = [ids[row] for row in spread]
+    began = time.process_time()
+    whole = quantise(single, shown, threads=1)
+    print(json.dumps({"what": "quantise", "data": name, "cpu_s": round(time.process_time() - began, 2)}))
+    spared = quantise(single, shown, threads=1, sparing=True)
+    questions = encode(cut, [text for text, _ in asked])
+    right = np.array([labels.index(label) for _, label in asked])
+    ours = _row_by_row(graph, head, questions)
+    for precision, other in (
+        ("fp32", graph),
+        ("int8", Graph(whole, threads=1)),
+        ("int8 sparing", Graph(spared, threads=1)),
+        ("fp16", PackedReference(packed, threads=1)),
+    ):
+        few = questions if precision != "fp16" else questions[:200]
+        spent = time.process_time()
+        theirs = _row_by_row(other, head, few)
+        seconds = time.process_time() - spent
+        parity = _parity(theirs, ours[: len(few)], right[: len(few)])
+        line = {
+            "data": name,
+            "precision": precision,
+            **parity.model_dump(),
+            "cpu_ms": 1000 * seconds / len(few),
+        }
+        line["accuracy"] = float((theirs.argmax(1) == right[: len(few)]).mean())
+        line["refused"] = refusal(parity, "fp16" if precision == "fp16" else "int8", GateTable())
+        told = {key: round(one, 5) if isinstance(one, float) else one for key, one in line.items()}
+        print(json.dumps(told), flush=True)
+
+
+def _row_by_row(graph: Graph | PackedReference, head: Head, ids: list[list[int]]) -> Array:
+    return head.logits(np.concatenate([graph.run([row])[1] for row in ids]))
+
+
+def _parity(theirs: Array, ours: Array, right: Array) -> Parity:
+    same, mine = theirs.argmax(1), ours.argmax(1)
+    return Parity(
+        max_abs=float(np.abs(theirs - ours).max()),
+        label_agreement=float((same == mine).mean()),
+        rows=len(right),
+        accuracy_loss=float((mine == right).mean() - (same == right).mean()),
+    )
+
+
+def _mail() -> Data | None:
+    mail = read_newsgroups(newsgroups(default_cache()))
+    random.Random(0).shuffle(mail)
+    return mail[:1600], mail[1600:2600], 128
+
+
+def _banking() -> Data | None:
+    path = data_folder() / "banking77" / "data.jsonl"
+    if not path.is_file():
+        return None
+    parts: dict[str, list[Text]] = {"train": [], "test": []}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        parts[row["split"]].append((row["text"], row["label"]))
+    for part in parts.values():
+        random.Random(0).shuffle(part)
+    return parts["train"][:4000], parts["test"][:1500], 64
+
+
+if __name__ == "__main__":
+    main()
