@@ -25,7 +25,7 @@ from trainer.rows import HoldoutRow, holdout_from_bytes
 FORMAT: Literal[2] = 2
 MANIFEST = "manifest.json"
 MODEL, TOKENIZER, NEAREST, HOLDOUT = "model.onnx", "tokenizer.json", "nearest.npy", "holdout.parquet"
-INT8 = "model.int8.onnx"
+INT8, PACKED = "model.int8.onnx", "model.fp16.packed.onnx"  # the same model for faster engines
 FILES = frozenset({MODEL, TOKENIZER, NEAREST, HOLDOUT})
 PLAIN_ENGINES = ("cpu-fp32", "cuda-fp32")  # what runs model.onnx
 Precision = Literal["fp32", "fp16", "int8"]
@@ -83,7 +83,7 @@ class Manifest(BaseModel):
     metrics: dict[str, Any]
     parity: Parity
     attention: str = "fused"  # "fused": com.microsoft::MultiHeadAttention; "generic": plain ONNX, slower
-    engines: dict[str, EngineFile]  # by name, the preferred ones first
+    engines: dict[str, EngineFile] = Field(default_factory=dict)  # by name, the preferred ones first
     files: dict[str, str] = Field(default_factory=dict)
     findings: list[dict[str, Any]] = Field(default_factory=list)  # of the data gate, trainer/findings
     dropped: list[int] = Field(default_factory=list)  # rows of the data that it left out, after replay
@@ -114,7 +114,7 @@ class Manifest(BaseModel):
 class Version:
     """A verified version in memory. `nearest` is float16 [N, hidden], unit rows.
 
-    `engine_bytes` holds the graphs beside model.onnx, by the name of their file.
+    `variants` holds the graphs beside model.onnx, by the name of their file.
     """
 
     path: Path
@@ -124,15 +124,15 @@ class Version:
     tokenizer_bytes: bytes
     nearest: np.ndarray[Any, np.dtype[np.float16]]
     holdout: list[HoldoutRow]
-    engine_bytes: dict[str, bytes] = field(default_factory=dict)
+    variants: dict[str, bytes] = field(default_factory=dict)
 
     def graph(self, name: str) -> bytes:
         """The graph in this file. Raises VersionRefusedError where the version has none."""
         if name == MODEL:
             return self.model_bytes
-        if name not in self.engine_bytes:
+        if name not in self.variants:
             raise VersionRefusedError(self.path, f"it has no {name}")
-        return self.engine_bytes[name]
+        return self.variants[name]
 
 
 def seal(directory: Path, manifest: Manifest) -> None:
@@ -181,7 +181,7 @@ def open_version(directory: Path) -> Version:
         tokenizer_bytes=content[TOKENIZER],
         nearest=_nearest(directory, content[NEAREST]),
         holdout=_holdout(directory, content[HOLDOUT]),
-        engine_bytes={name: content[name] for name in sorted(wanted - FILES)},
+        variants={name: content[name] for name in sorted(wanted - FILES)},
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.artifact import MODEL, PLAIN_ENGINES, EngineFile, Parity, Precision
+from trainer.artifact import INT8, MODEL, PACKED, PLAIN_ENGINES, EngineFile, Parity, Precision
 from trainer.encoder_graph import packed_of_base
 from trainer.errors import ExportError
 from trainer.export import export_packed
@@ -137,14 +137,14 @@ def _compared(logits: Array, single: Array, truth: Array) -> Parity:
 
 def _spliced(given: Given, file: str) -> bytes | None:
     """The parent's graph of this file under the new head."""
-    if given.parent is None or file not in given.parent.engine_bytes:
+    if given.parent is None or file not in given.parent.variants:
         return None
-    return splice(given.parent.engine_bytes[file], read_head((given.out / MODEL).read_bytes()))
+    return splice(given.parent.variants[file], read_head((given.out / MODEL).read_bytes()))
 
 
 def _int8(given: Given, _: Made) -> Iterator[bytes]:
     """All products of integers, the parent's if it has them; then without those that cost most accuracy."""
-    inherited = _spliced(given, KINDS["cpu-int8"].file)
+    inherited = _spliced(given, INT8)
     if inherited is not None:
         yield inherited
     spread = np.unique(np.linspace(0, len(given.rows) - 1, CALIBRATION_TEXTS).astype(int))
@@ -156,7 +156,7 @@ def _int8(given: Given, _: Made) -> Iterator[bytes]:
 
 
 def _half(given: Given, made: Made) -> Iterator[bytes]:
-    inherited = _spliced(given, KINDS["cuda-fp16-packed"].file)
+    inherited = _spliced(given, PACKED)
     if inherited is not None:
         yield inherited
     elif made.fitted is not None:
@@ -186,8 +186,6 @@ def _reference(content: bytes, ids: Ids, threads: int) -> Array:
 
 
 KINDS = {
-    "cpu-int8": Kind(file="model.int8.onnx", precision="int8", rows=1000, make=_int8, logits=_alone),
-    "cuda-fp16-packed": Kind(
-        file="model.fp16.packed.onnx", precision="fp16", rows=200, make=_half, logits=_reference
-    ),
+    "cpu-int8": Kind(file=INT8, precision="int8", rows=1000, make=_int8, logits=_alone),
+    "cuda-fp16-packed": Kind(file=PACKED, precision="fp16", rows=200, make=_half, logits=_reference),
 }

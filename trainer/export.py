@@ -134,20 +134,24 @@ def _program(module: Any, example: tuple[Any, ...], shapes: dict[str, Any]) -> A
 
 
 def _fused(graph: Any, config: Any) -> Any:
-    """Fuse skip + layer norm and bias + GELU; only rewriting, no ONNX Runtime session."""
+    """Fuse skip + layer norm and bias + GELU; only rewriting, no ONNX Runtime session. Raises ExportError."""
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
     _give_norms_a_bias(graph.graph)
-    optimised = optimizer.optimize_model(
-        graph,
-        model_type="bert",
-        num_heads=config.num_attention_heads,
-        hidden_size=config.hidden_size,
-        optimization_options=FusionOptions("bert"),
-        opt_level=0,
-        use_gpu=False,
-    )
+    try:
+        optimised = optimizer.optimize_model(
+            graph,
+            model_type="bert",
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            optimization_options=FusionOptions("bert"),
+            opt_level=0,
+            use_gpu=False,
+        )
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        why = f"ONNX Runtime's optimiser stumbles over it ({type(error).__name__}: {error})"
+        raise ExportError(why) from error
     return optimised.model
 
 

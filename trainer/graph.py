@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.errors import ExportError
 from trainer.tokens import by_length, padded
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -15,17 +16,22 @@ ROWS = 16
 
 
 class Graph:
-    """An ONNX Runtime session on the processor, of a file or of its bytes."""
+    """An ONNX Runtime session on the processor, of a file or of its bytes; raises ExportError."""
 
     def __init__(self, graph: Path | bytes, *, threads: int) -> None:
         import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = graph if isinstance(graph, bytes) else str(graph)
-        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        told = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf)
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except (*told, state.NotImplemented, state.RuntimeException) as error:
+            raise ExportError(f"ONNX Runtime cannot run the graph ({str(error).splitlines()[0]})") from error
 
     def run(self, ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         """(logits [rows, labels], embedding [rows, hidden]) of one batch."""

@@ -14,10 +14,14 @@ import numpy as np
 import onnx
 import pytest
 
-from trainer.artifact import EngineFile, Parity, Version, open_version
+from trainer.artifact import INT8, PACKED, EngineFile, Parity, Version, open_version
+from trainer.encoder import load_encoder
+from trainer.encoder_graph import export_proven
 from trainer.engine_files import refusal
 from trainer.errors import ParityError, SpecError, VersionRefusedError
+from trainer.fit import Fitted
 from trainer.graph import Graph
+from trainer.head import Head
 from trainer.packed_reference import PackedReference
 from trainer.rows import HoldoutRow, Row
 from trainer.spec import GateTable, TrainSpec, parse_spec
@@ -26,7 +30,6 @@ from trainer.tokens import encode, tokenizer
 from trainer.train import DataRef, Parent, train
 
 SpecFor = Callable[..., TrainSpec]
-INT8, PACKED = "model.int8.onnx", "model.fp16.packed.onnx"
 ALL = ("cpu-fp32", "cpu-int8", "cuda-fp16-packed")
 
 
@@ -36,7 +39,7 @@ def _with(spec: TrainSpec, *engines: str, **gate: float) -> TrainSpec:
 
 
 def _train(
-    spec: TrainSpec, rows: list[Row], out: Path, *, parent: Parent | None = None, kept: int = 120
+    spec: TrainSpec, rows: list[Row], out: Path, cache: Path, *, parent: Parent | None = None, kept: int = 120
 ) -> Version:
     holdout = [HoldoutRow(text=row.text, label=row.label) for row in (rows * 2)[:kept]]
     made = train(
@@ -45,7 +48,7 @@ def _train(
         holdout=holdout,
         data=DataRef(sha256="2" * 64, rows=len(rows), path=out.parent / "toy.parquet"),
         out=out,
-        cache=out.parent / "cache",
+        cache=cache,
         parent=parent,
         progress=lambda _: None,
         now=0.0,
@@ -54,8 +57,14 @@ def _train(
 
 
 @pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base model's graphs, exported once for all."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
 def grown(
-    base: Path, rows: list[Row], tmp_path_factory: pytest.TempPathFactory
+    base: Path, rows: list[Row], cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainSpec, Version, Version]:
     """(spec, a first version with every engine, a version with a new head on it)."""
     spec = parse_spec(
@@ -67,9 +76,9 @@ def grown(
         }
     )
     folder = tmp_path_factory.mktemp("grown")
-    first = _train(spec, rows, folder / "first")
+    first = _train(spec, rows, folder / "first", cache)
     swapped = [Row(text=row.text, label={"fruit": "metal", "metal": "fruit"}[row.label]) for row in rows]
-    child = _train(spec, swapped, folder / "child", parent=Parent(name="v1", folder=first.path))
+    child = _train(spec, swapped, folder / "child", cache, parent=Parent(name="v1", folder=first.path))
     return spec, first, child
 
 
@@ -87,7 +96,7 @@ def test_engines_that_pass_come_before_single_precision(grown: tuple[TrainSpec, 
         ("model.onnx", "fp32"),
     ]
     assert {one.refused for one in engines.values()} == {None}
-    assert set(grown[1].engine_bytes) == {INT8, PACKED}
+    assert set(grown[1].variants) == {INT8, PACKED}
     assert engines["cpu-int8"].parity is not None
     assert engines["cpu-int8"].parity.rows == 120
 
@@ -100,8 +109,8 @@ def test_every_engine_answers_as_the_manifest_says(
     assert isinstance(version, Version)
     ids = _ids(version, [row.text for row in rows])
     single = Graph(version.model_bytes, threads=1).run(ids)[0]
-    half = PackedReference(version.engine_bytes[PACKED], threads=1).run(ids)[0]
-    whole = Graph(version.engine_bytes[INT8], threads=1).run(ids)[0]
+    half = PackedReference(version.variants[PACKED], threads=1).run(ids)[0]
+    whole = Graph(version.variants[INT8], threads=1).run(ids)[0]
     for logits, engine in ((half, "cuda-fp16-packed"), (whole, "cpu-int8")):
         proven = version.manifest.engines[engine].parity
         assert proven is not None
@@ -113,19 +122,17 @@ def test_a_new_head_keeps_the_parents_graphs(grown: tuple[TrainSpec, Version, Ve
     _, first, child = grown
     assert list(child.manifest.engines) == list(first.manifest.engines)
     for file in (INT8, PACKED):
-        before, after = (onnx.load_model_from_string(one.engine_bytes[file]) for one in (first, child))
+        before, after = (onnx.load_model_from_string(one.variants[file]) for one in (first, child))
         assert [node.op_type for node in before.graph.node] == [node.op_type for node in after.graph.node]
-        assert np.array_equal(read_head(child.engine_bytes[file]).weight, read_head(child.model_bytes).weight)
-        assert not np.array_equal(
-            read_head(first.engine_bytes[file]).weight, read_head(child.model_bytes).weight
-        )
+        assert np.array_equal(read_head(child.variants[file]).weight, read_head(child.model_bytes).weight)
+        assert not np.array_equal(read_head(first.variants[file]).weight, read_head(child.model_bytes).weight)
 
 
 def test_an_int8_answer_does_not_depend_on_batch_mates(
     grown: tuple[TrainSpec, Version, Version], rows: list[Row]
 ) -> None:
     """Its activations have a scale per token, so not even padding changes the last bit of an embedding."""
-    graph = Graph(grown[1].engine_bytes[INT8], threads=1)
+    graph = Graph(grown[1].variants[INT8], threads=1)
     ids = _ids(grown[1], ["apple", *(row.text for row in rows[:12])])
     logits, embeddings = graph.run(ids)
     for row, one in enumerate(ids):
@@ -137,7 +144,7 @@ def test_an_int8_answer_does_not_depend_on_batch_mates(
 def test_every_product_with_weights_is_of_integers_but_the_heads(
     grown: tuple[TrainSpec, Version, Version],
 ) -> None:
-    model = onnx.load_model_from_string(grown[1].engine_bytes[INT8])
+    model = onnx.load_model_from_string(grown[1].variants[INT8])
     weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
     products = [node for node in model.graph.node if set(node.input) & weights]
     assert [node.op_type for node in products].count(
@@ -147,16 +154,18 @@ def test_every_product_with_weights_is_of_integers_but_the_heads(
 
 
 def test_training_asks_for_nothing_more_unless_the_spec_does(
-    spec_for: SpecFor, rows: list[Row], tmp_path: Path
+    spec_for: SpecFor, rows: list[Row], cache: Path, tmp_path: Path
 ) -> None:
-    version = _train(spec_for(rung="head"), rows, tmp_path / "made")
+    version = _train(spec_for(rung="head"), rows, tmp_path / "made", cache)
     assert list(version.manifest.engines) == ["cpu-fp32", "cuda-fp32"]
-    assert version.engine_bytes == {}
+    assert version.variants == {}
 
 
-def test_the_adapter_rung_exports_what_it_trained(spec_for: SpecFor, rows: list[Row], tmp_path: Path) -> None:
+def test_the_adapter_rung_exports_what_it_trained(
+    spec_for: SpecFor, rows: list[Row], cache: Path, tmp_path: Path
+) -> None:
     spec = _with(spec_for(rung="adapter"), "cuda-fp16-packed")
-    version = _train(spec, rows, tmp_path / "made")
+    version = _train(spec, rows, tmp_path / "made", cache)
     engine = version.manifest.engines["cuda-fp16-packed"]
     assert engine.refused is None
     assert engine.parity is not None
@@ -164,10 +173,10 @@ def test_the_adapter_rung_exports_what_it_trained(spec_for: SpecFor, rows: list[
 
 
 def test_an_engine_beyond_its_bound_is_left_out_and_says_why(
-    spec_for: SpecFor, rows: list[Row], tmp_path: Path
+    spec_for: SpecFor, rows: list[Row], cache: Path, tmp_path: Path
 ) -> None:
     spec = _with(spec_for(rung="head"), "cpu-int8", int8_max_abs=1e-9)
-    version = _train(spec, rows, tmp_path / "made")
+    version = _train(spec, rows, tmp_path / "made", cache)
     engine = version.manifest.engines["cpu-int8"]
     assert engine.parity is not None
     assert engine.parity.max_abs > 1e-9
@@ -176,8 +185,10 @@ def test_an_engine_beyond_its_bound_is_left_out_and_says_why(
     assert not (version.path / INT8).exists()
 
 
-def test_too_few_labelled_rows_prove_no_engine(spec_for: SpecFor, rows: list[Row], tmp_path: Path) -> None:
-    version = _train(_with(spec_for(rung="head"), "cpu-int8"), rows, tmp_path / "made", kept=99)
+def test_too_few_labelled_rows_prove_no_engine(
+    spec_for: SpecFor, rows: list[Row], cache: Path, tmp_path: Path
+) -> None:
+    version = _train(_with(spec_for(rung="head"), "cpu-int8"), rows, tmp_path / "made", cache, kept=99)
     assert version.manifest.engines["cpu-int8"] == EngineFile(
         file=INT8,
         precision="int8",
@@ -186,12 +197,12 @@ def test_too_few_labelled_rows_prove_no_engine(spec_for: SpecFor, rows: list[Row
 
 
 def test_a_head_on_a_parent_without_the_graph_is_told_so(
-    spec_for: SpecFor, rows: list[Row], tmp_path: Path
+    spec_for: SpecFor, rows: list[Row], cache: Path, tmp_path: Path
 ) -> None:
     spec = spec_for(rung="head")
-    first = _train(spec, rows, tmp_path / "first")
+    first = _train(spec, rows, tmp_path / "first", cache)
     asked = _with(spec, "cuda-fp16-packed")
-    child = _train(asked, rows, tmp_path / "child", parent=Parent(name="v1", folder=first.path))
+    child = _train(asked, rows, tmp_path / "child", cache, parent=Parent(name="v1", folder=first.path))
     assert "the parent has no padding-free graph" in str(child.manifest.engines["cuda-fp16-packed"].refused)
 
 
@@ -235,19 +246,12 @@ def test_an_engine_that_nobody_knows_is_refused_by_the_spec(spec_for: SpecFor) -
         _with(spec_for(), "cpu-int4")
 
 
-def test_weights_that_training_made_nan_give_no_version(
-    spec_for: SpecFor, rows: list[Row], tmp_path: Path, base: Path
-) -> None:
-    from trainer.encoder import load_encoder
-    from trainer.encoder_graph import export_proven
-    from trainer.fit import Fitted
-    from trainer.head import Head
-
+def test_weights_that_training_made_nan_give_no_version(tmp_path: Path, base: Path) -> None:
     encoder = load_encoder(base)
+    encoder._supports_attention_backend = False  # one route is enough
     encoder.encoder.layer[0].output.dense.weight.fill_(math.nan)
     head = Head(weight=np.ones((2, 32), "f4"), bias=np.zeros(2, "f4"))
     fitted = Fitted(encoder=encoder, head=head, labels=["a", "b"], embeddings=np.zeros((1, 32)))
+    path, gate = tmp_path / "model.onnx", GateTable()
     with pytest.raises(ParityError, match="differs from the trained model: by up to nan"):
-        export_proven(
-            fitted, tmp_path / "model.onnx", [[2, 5, 3]], GateTable(), threads=1, say=lambda *_: None
-        )
+        export_proven(fitted, path, [[2, 5, 3]], gate, threads=1, say=lambda *_: None)

@@ -129,6 +129,20 @@ def test_places_before_the_first_token_do_not_count(name: str, places: int, tmp_
         torch_logits(fitted(made), [[5] * (places + 1)])
 
 
+def _of_an_operator_that_is_none() -> bytes:
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    node = onnx.helper.make_node("Levitate", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "strange", ends[:1], ends[1:])
+    opsets = [onnx.helper.make_opsetid("", 20)]
+    return bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 64, _of_an_operator_that_is_none()])
+def test_a_graph_that_no_session_takes_is_told(content: bytes) -> None:
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run the graph"):
+        Graph(content, threads=1)
+
+
 def test_an_operation_that_onnx_lacks_is_told(tmp_path: Path) -> None:
     @torch.library.custom_op("trueup_tests::halve", mutates_args=())
     def halve(given: torch.Tensor) -> torch.Tensor:
