@@ -63,7 +63,7 @@ def _mha(seen: dict[str, Any]) -> Callable[..., Any]:
         rows, heads, tokens, width = q.shape
         parts = tuple(part.transpose(1, 2).reshape(rows, tokens, heads * width) for part in (q, k, v))
         bias = _window(layer, tokens, seen) if more.get("sliding_window") is not None else None
-        out = emit_mha(parts, heads, float(scaling or width**-0.5), seen["mask"], bias)  # type: ignore[arg-type]
+        out = emit_mha(parts, heads, float(scaling or width**-0.5), seen["mask"], bias)
         return out.view(rows, tokens, heads, width), None
 
     return attend
@@ -75,7 +75,7 @@ def _packed(seen: dict[str, Any]) -> Callable[..., Any]:
         parts = tuple(part.transpose(1, 2).reshape(tokens, heads * width) for part in (q, k, v))
         longest = seen["offset"].shape[1]
         bias = _window(layer, longest, seen) if more.get("sliding_window") is not None else None
-        out = emit_packed(parts, heads, float(scaling or width**-0.5), seen, bias)  # type: ignore[arg-type]
+        out = emit_packed(parts, heads, float(scaling or width**-0.5), seen, bias)
         return out.view(1, tokens, heads, width), None
 
     return attend
@@ -90,8 +90,9 @@ def _window(layer: Any, tokens: Any, seen: dict[str, Any]) -> Any:
     import torch
 
     window = layer.config.sliding_window
-    if ("window", window) not in seen:
+    name = f"window {window}"
+    if name not in seen:
         place = torch.arange(tokens)
         apart = (place[:, None] - place[None]).abs() > window
-        seen["window", window] = (apart.to(torch.float32) * FAR)[None, None]
-    return seen["window", window]
+        seen[name] = (apart.to(torch.float32) * FAR)[None, None]
+    return seen[name]

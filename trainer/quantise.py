@@ -1,8 +1,9 @@
 """An int8 graph of an exported encoder: weights per column, activations per token, the head as it is.
 
-A scale per token instead of one per tensor makes an answer independent of padding and batch mates to the last
-bit: the sums are of integers. Channels with outliers are evened out before: what a channel is divided by, its
-row of the weights is multiplied with (SmoothQuant, Xiao et al. 2023, https://arxiv.org/abs/2211.10438).
+A scale per token, where ONNX Runtime's own quantiser has one per batch, keeps batch mates out of an answer as
+single precision does: the sums are of integers. Channels with outliers are evened out before: what a channel
+is divided by, its row of the weights is multiplied with (SmoothQuant, Xiao et al. 2023,
+https://arxiv.org/abs/2211.10438).
 """
 
 from __future__ import annotations

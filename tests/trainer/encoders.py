@@ -42,7 +42,7 @@ BUILDERS: dict[str, Callable[[Any], Any]] = {
     "albert": lambda t: t.AlbertModel(t.AlbertConfig(**SIZES, embedding_size=16)),
     "modernbert": _modern,
     "eurobert": lambda t: t.EuroBertModel(
-        t.EuroBertConfig(**SIZES, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+        t.EuroBertConfig(**SIZES, pad_token_id=0, bos_token_id=1, eos_token_id=2, mask_token_id=3)
     ),
     "mpnet": lambda t: t.MPNetModel(t.MPNetConfig(**SIZES, pad_token_id=1)),
     "deberta-v2": lambda t: t.DebertaV2Model(

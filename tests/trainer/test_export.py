@@ -144,11 +144,11 @@ def test_a_graph_that_no_session_takes_is_told(content: bytes) -> None:
 
 
 def test_an_operation_that_onnx_lacks_is_told(tmp_path: Path) -> None:
-    @torch.library.custom_op("trueup_tests::halve", mutates_args=())
+    @torch.library.custom_op("trueup_tests::halve", mutates_args=())  # type: ignore[untyped-decorator]
     def halve(given: torch.Tensor) -> torch.Tensor:
         return given / 2
 
-    @halve.register_fake
+    @halve.register_fake  # type: ignore[untyped-decorator]
     def _(given: torch.Tensor) -> torch.Tensor:
         return torch.empty_like(given)
 
