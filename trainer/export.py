@@ -175,7 +175,8 @@ def _single(graph: Any) -> list[Any]:
     Half precision counts to 2,048 and has three digits: the angle of a late position would be noise.
     """
     pooling = [node for node in graph.node if node.op_type == PACKED][-1]
-    return [*upstream(graph, {"Cos", "Sin"}, until="Cast"), *downstream(graph, pooling)]
+    one_a_text = next(node for node in graph.node if pooling.output[0] in node.input)
+    return [*upstream(graph, {"Cos", "Sin"}, until="Cast"), *downstream(graph, one_a_text)]
 
 
 def _save(graph: Any, path: Path) -> None:
