@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from trainer.artifact import INT8, PACKED, EngineFile, Parity, Version, open_version
 from trainer.encoder import load_encoder
 from trainer.encoder_graph import export_proven
-from trainer.engine_files import refusal
+from trainer.engine_files import KINDS, refusal
 from trainer.errors import ParityError, SpecError, VersionRefusedError
 from trainer.fit import Fitted
 from trainer.graph import Graph
@@ -186,6 +187,16 @@ def test_an_engine_beyond_its_bound_is_left_out_and_says_why(
     assert not (version.path / INT8).exists()
 
 
+def test_an_engine_that_answers_nan_is_left_out_of_a_version_that_opens(
+    spec_for: SpecFor, rows: list[Row], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = replace(KINDS["cpu-int8"], logits=lambda _, ids, __: np.full((len(ids), 2), np.nan))
+    monkeypatch.setitem(KINDS, "cpu-int8", broken)
+    version = _train(_with(spec_for(rung="head"), "cpu-int8"), rows, tmp_path / "made", cache)
+    engine = version.manifest.engines["cpu-int8"]
+    assert (engine.parity, engine.refused) == (None, "a logit differs by nan (allowed 1)")
+
+
 def test_too_few_labelled_rows_prove_no_engine(
     spec_for: SpecFor, rows: list[Row], cache: Path, tmp_path: Path
 ) -> None:
@@ -215,6 +226,7 @@ def test_a_head_on_a_parent_without_the_graph_is_told_so(
         ({"max_abs": 1.5}, r"a logit differs by 1.5 \(allowed 1\)"),
         ({"label_agreement": 0.99}, r"99.00 % of 1000 texts \(required 99.50 %\)"),
         ({"label_agreement": math.nan}, "nan %"),
+        ({"accuracy_loss": 0.781 - 0.778}, None),
         ({"accuracy_loss": 0.004}, "0.40 points of accuracy are lost"),
         ({"accuracy_loss": -0.1}, None),
     ],
