@@ -21,6 +21,8 @@ python -m tests.benchmarks.serving [VERSION TEXTS]  `make bench-serving`: beside
 python -m tests.benchmarks.ledger_cost              what recording costs
 python -m tests.benchmarks.endurance PART           kills, restarts, swaps, a million requests
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`
+python -m tests.benchmarks.architectures            encoders of ten architectures by every route of export
+python -m tests.benchmarks.exports                  MiniLM: seconds of an export; what int8 and fp16 cost
 """
 
 from __future__ import annotations
