@@ -12,12 +12,12 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from exporter.errors import NoEngineError
 from exporter.packing import Packing
 from exporter.settings import Device, Precision
-from trainer.artifact import Version
+from trainer.artifact import EngineFile, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +90,14 @@ def open_engines(version: Version, *, threads: int, device: Device = "cpu") -> d
     }
 
 
-def usable(engines: Sequence[str] | Mapping[str, Any], precision: Precision = "auto") -> list[str]:
+def usable(engines: Mapping[str, EngineFile], precision: Precision = "auto") -> list[str]:
     """Names of the engines that a version may be served with; "fp32": without those that round more.
 
-    >>> usable({"cpu-int8": {"refused": "labels agree on 99.1 %"}, "cpu-fp32": {"refused": None}})
+    >>> usable({"cpu-fp32": EngineFile(file="model.onnx", precision="fp32")})
     ['cpu-fp32']
     """
-    if not isinstance(engines, Mapping):  # a version of an earlier release: plain names
-        return list(engines)
     return [
-        name
-        for name, one in engines.items()
-        if not dict(one).get("refused") and precision in ("auto", dict(one).get("precision", "fp32"))
+        name for name, one in engines.items() if one.refused is None and precision in ("auto", one.precision)
     ]
 
 
