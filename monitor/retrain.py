@@ -34,6 +34,7 @@ from monitor.settings import ModelSettings, MonitorSettings
 from monitor.verdict import Intent, judge
 from trainer.artifact import open_version
 from trainer.errors import TrainerError, VersionRefusedError
+from trainer.fitting.checkpoint import folder_of
 from trainer.known import write_known
 from trainer.rows import write_holdout, write_snapshot
 from trainer.settings import TrainerSettings
@@ -178,6 +179,7 @@ def _request(shop: Workshop, lesson: Lesson, folder: Path) -> Path:
         sha256=digest,
         parent=_parent(shop, lesson, folder),
         cache=shop.trainer.cache,
+        checkpoints=folder_of(folder.parent, lesson.spec, digest),
     )
     return path
 

@@ -15,6 +15,7 @@ from exporter import registry
 from exporter.settings import Device, Precision
 from monitor.child import run_trainer
 from trainer.artifact import Manifest, open_version
+from trainer.fitting.checkpoint import folder_of
 from trainer.rows import write_holdout, write_snapshot
 from trainer.settings import TrainerSettings
 from trainer.spec import TrainSpec
@@ -56,6 +57,7 @@ def train_version(
             sha256=digest,
             parent=None,
             cache=trainer.cache,
+            checkpoints=folder_of(home, spec, digest),
         )
         made = run_trainer(
             request,

@@ -1,28 +1,36 @@
 """`python -m trainer REQUEST.json OUT_DIR`: one training in a process that may be killed at any moment.
 
-Progress goes to stdout as one JSON object per line; the last line says `done` or `error`.
+Progress goes to stdout as one JSON object per line; the last line says `done`, `error`, `paused` or
+`cancelled`. SIGTERM pauses: a checkpoint is written, and the same request goes on from there, as it does
+after any death. SIGINT cancels: the checkpoints are removed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainer.errors import RequestError, TrainerError
+from trainer.artifact import open_version
+from trainer.errors import CancelledError, PausedError, RequestError, TrainerError, VersionRefusedError
+from trainer.fitting.checkpoint import beside
 from trainer.rows import read_holdout, read_snapshot
-from trainer.spec import parse_spec
+from trainer.spec import TrainSpec, parse_spec
 from trainer.train import DataRef, Parent, Progress, train
 
 EVERY_S = 0.5
+ENDS = {signal.SIGTERM: PausedError, signal.SIGINT: CancelledError}
+STATUS = {PausedError: 3, CancelledError: 4}
 
 
 def main(arguments: list[str]) -> int:
-    """Run one request; 0 done, 2 refused."""
+    """Run one request; 0 done, 2 refused, 3 paused, 4 cancelled."""
     # Read when torch loads. Threads that spin while they wait cost twice the processor on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     lines = _Lines(_claimed_stdout())
@@ -31,8 +39,14 @@ def main(arguments: list[str]) -> int:
             {"stage": "error", "kind": "UsageError", "message": "python -m trainer REQUEST.json OUT_DIR"}
         )
         return 2
+    for number in ENDS:
+        signal.signal(number, lines.asked)
     try:
         version = _run(Path(arguments[0]), Path(arguments[1]), lines)
+    except (PausedError, CancelledError) as end:
+        stage = "paused" if isinstance(end, PausedError) else "cancelled"
+        lines.say({"stage": stage, "message": str(end)})
+        return STATUS[type(end)]
     except TrainerError as error:
         lines.say({"stage": "error", "kind": type(error).__name__, "message": str(error)})
         return 2
@@ -42,19 +56,37 @@ def main(arguments: list[str]) -> int:
 
 def _run(path: Path, out: Path, lines: _Lines) -> Path:
     request = _request(path)
-    snapshot = Path(request["train"])
+    spec, snapshot = parse_spec(request["spec"], path), Path(request["train"])
+    checkpoints = Path(request["checkpoints"] or beside(out))
+    if _made(spec, request["data_sha256"], out):
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return out
     rows = read_snapshot(snapshot)
-    return train(
-        parse_spec(request["spec"], path),
-        train_rows=rows,
-        holdout=read_holdout(Path(request["holdout"])),
-        data=DataRef(sha256=request["data_sha256"], rows=len(rows), path=snapshot),
-        out=out,
-        cache=Path(request["cache"]),
-        parent=_parent(request["parent"], path),
-        progress=lines.progress,
-        now=time.time(),
-    )
+    try:
+        return train(
+            spec,
+            train_rows=rows,
+            holdout=read_holdout(Path(request["holdout"])),
+            data=DataRef(sha256=request["data_sha256"], rows=len(rows), path=snapshot),
+            out=out,
+            cache=Path(request["cache"]),
+            parent=_parent(request["parent"], path),
+            progress=lines.progress,
+            now=time.time(),
+            checkpoints=checkpoints,
+        )
+    except CancelledError:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
+
+
+def _made(spec: TrainSpec, data_sha256: str, out: Path) -> bool:
+    """Whether an attempt that died after its last step has sealed this very version."""
+    try:
+        manifest = open_version(out).manifest
+    except VersionRefusedError:
+        return False
+    return (manifest.spec, manifest.data.sha256) == (spec.model_dump(mode="json"), data_sha256)
 
 
 def _parent(given: dict[str, Any] | None, path: Path) -> Parent | None:
@@ -72,7 +104,7 @@ def _request(path: Path) -> dict[str, Any]:
         request = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(path, f"it cannot be read ({error})") from error
-    wanted = {"spec", "train", "holdout", "data_sha256", "parent", "cache"}
+    wanted = {"spec", "train", "holdout", "data_sha256", "parent", "cache", "checkpoints"}
     if not isinstance(request, dict) or set(request) != wanted:
         raise RequestError(path, f"it needs exactly the keys {', '.join(sorted(wanted))}")
     return request
@@ -85,8 +117,15 @@ class _Lines:
         self._output = output
         self._stage = ""
         self._at = 0.0
+        self._end: type[TrainerError] | None = None
+
+    def asked(self, number: int, _: object) -> None:
+        """Hear a signal; the next progress ends the training."""
+        self._end = ENDS[signal.Signals(number)]
 
     def progress(self, progress: Progress) -> None:
+        if self._end is not None:
+            raise self._end()
         now = time.monotonic()
         if progress.stage != self._stage or now - self._at >= EVERY_S or progress.done == progress.total:
             self._stage, self._at = progress.stage, now

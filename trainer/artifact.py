@@ -26,12 +26,16 @@ FORMAT: Literal[2] = 2
 MANIFEST = "manifest.json"
 MODEL, TOKENIZER, NEAREST, HOLDOUT = "model.onnx", "tokenizer.json", "nearest.npy", "holdout.parquet"
 INT8, PACKED = "model.int8.onnx", "model.fp16.packed.onnx"  # the same model for faster engines
+TRAINED, RANGE_TEST = "trained.safetensors", "learning_rate.png"
+REPORT, CARD = "report.json", "README.md"
 FILES = frozenset({MODEL, TOKENIZER, NEAREST, HOLDOUT})
+OPTIONAL = frozenset({TRAINED, RANGE_TEST, REPORT, CARD})  # versions of before have none
 PLAIN_ENGINES = ("cpu-fp32", "cuda-fp32")  # what runs model.onnx
 Precision = Literal["fp32", "fp16", "int8"]
 
 __all__ = [
-    "FORMAT", "DataPrint", "EngineFile", "HoldoutRow", "Manifest", "Parity", "Version", "open_version", "seal"
+    "FORMAT", "DataPrint", "EngineFile", "HoldoutRow", "Manifest", "Parity", "Version", "open_version",
+    "read_optional", "seal", "verified",
 ]  # fmt: skip
 
 
@@ -80,6 +84,7 @@ class Manifest(BaseModel):
     spec: dict[str, Any]
     max_tokens: int
     temperature: float
+    thresholds: list[float] = Field(default_factory=list)  # of the task, tuned on the hold-out
     metrics: dict[str, Any]
     parity: Parity
     attention: str = "fused"  # "fused": com.microsoft::MultiHeadAttention; "generic": plain ONNX, slower
@@ -126,6 +131,11 @@ class Version:
     holdout: list[HoldoutRow]
     variants: dict[str, bytes] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the graph."""
+        return len(self.model_bytes)
+
     def graph(self, name: str) -> bytes:
         """The graph in this file. Raises VersionRefusedError where the version has none."""
         if name == MODEL:
@@ -135,17 +145,26 @@ class Version:
         return self.variants[name]
 
 
-def seal(directory: Path, manifest: Manifest) -> None:
-    """Hash and fsync every file of `directory`, then write its manifest as the last and atomic step."""
+def seal(
+    directory: Path,
+    manifest: Manifest,
+    *,
+    required: frozenset[str] | None = None,
+    optional: frozenset[str] = OPTIONAL,
+) -> Manifest:
+    """Hash and fsync every file of `directory`, then write its manifest as the last and atomic step.
+
+    Returns the manifest as it was written, with the sha256 of every file.
+    """
     names = {entry.name for entry in directory.iterdir()}
-    wanted = FILES | manifest.engine_files()
-    if names != wanted:
-        raise VersionRefusedError(directory, f"it should hold {_listed(wanted)}, it holds {_listed(names)}")
+    wanted = FILES | manifest.engine_files() if required is None else required
+    _require_files(directory, names, wanted, optional)
     files: dict[str, str] = {}
     for name in sorted(names):
         files[name] = hashlib.sha256(_read(directory, name)).hexdigest()
         _sync(directory / name)
-    text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2) + "\n"
+    sealed = manifest.model_copy(update={"files": files})
+    text = sealed.model_dump_json(indent=2) + "\n"
     # Beside the directory, not in it: a leftover of a crash must not look like a file of the version.
     beside = directory.parent / f".{directory.name}.manifest"
     beside.write_text(text, encoding="utf-8")
@@ -154,10 +173,36 @@ def seal(directory: Path, manifest: Manifest) -> None:
     beside.replace(directory / MANIFEST)
     _sync(directory)
     _sync(directory.parent)
+    return sealed
 
 
 def open_version(directory: Path) -> Version:
     """Verify a sealed directory and return the bytes that were verified; VersionRefusedError otherwise."""
+    manifest, digest, content = verified(directory)
+    variants = manifest.engine_files()
+    for name in sorted(variants | {MODEL}):
+        why = problem(content[name])
+        if why is not None:
+            raise VersionRefusedError(directory, f"{name} {why}")
+    return Version(
+        path=directory,
+        manifest=manifest,
+        manifest_sha256=digest,
+        model_bytes=content[MODEL],
+        tokenizer_bytes=content[TOKENIZER],
+        nearest=_nearest(directory, content[NEAREST]),
+        holdout=_holdout(directory, content[HOLDOUT]),
+        variants={name: content[name] for name in sorted(variants)},
+    )
+
+
+def verified(
+    directory: Path, required: frozenset[str] | None = None, optional: frozenset[str] = OPTIONAL
+) -> tuple[Manifest, str, dict[str, bytes]]:
+    """The manifest, its sha256, the very bytes of every file that was hashed. Raises VersionRefusedError.
+
+    `required`: FILES and the graphs of the manifest's engines, where nothing else is said.
+    """
     if directory.is_symlink() or not directory.is_dir():
         raise VersionRefusedError(directory, "it is not a directory of its own")
     if not os.path.lexists(directory / MANIFEST):
@@ -165,24 +210,26 @@ def open_version(directory: Path) -> Version:
     raw = _read(directory, MANIFEST)
     manifest = _parse(directory, raw)
     present = {entry.name for entry in directory.iterdir()} - {MANIFEST}
-    wanted = FILES | manifest.engine_files()
-    if set(manifest.files) != wanted or present != wanted:
-        raise VersionRefusedError(directory, f"it should hold {_listed(wanted)}, it holds {_listed(present)}")
-    content = {name: _verified(directory, name, manifest.files[name]) for name in sorted(wanted)}
-    for name in sorted(wanted - FILES | {MODEL}):
-        why = problem(content[name])
-        if why is not None:
-            raise VersionRefusedError(directory, f"{name} {why}")
-    return Version(
-        path=directory,
-        manifest=manifest,
-        manifest_sha256=hashlib.sha256(raw).hexdigest(),
-        model_bytes=content[MODEL],
-        tokenizer_bytes=content[TOKENIZER],
-        nearest=_nearest(directory, content[NEAREST]),
-        holdout=_holdout(directory, content[HOLDOUT]),
-        variants={name: content[name] for name in sorted(wanted - FILES)},
-    )
+    wanted = FILES | manifest.engine_files() if required is None else required
+    _require_files(directory, present, wanted, optional)
+    if set(manifest.files) != present:
+        raise VersionRefusedError(directory, f"its manifest seals {_listed(set(manifest.files))}")
+    content = {name: _verified(directory, name, manifest.files[name]) for name in sorted(present)}
+    return manifest, hashlib.sha256(raw).hexdigest(), content
+
+
+def read_optional(version: Version, name: str) -> bytes | None:
+    """The verified bytes of one of OPTIONAL, None where the version has none; VersionRefusedError."""
+    if name not in version.manifest.files:
+        return None
+    return _verified(version.path, name, version.manifest.files[name])
+
+
+def _require_files(
+    directory: Path, names: set[str], required: frozenset[str], optional: frozenset[str]
+) -> None:
+    if not required <= names <= required | optional:
+        raise VersionRefusedError(directory, f"it should hold {_listed(required)}, it holds {_listed(names)}")
 
 
 def _listed(names: frozenset[str] | set[str]) -> str:

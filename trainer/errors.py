@@ -77,6 +77,47 @@ class ExportError(TrainerError):
         )
 
 
+class CheckpointError(TrainerError):
+    """A checkpoint that cannot be written, or that belongs to another training."""
+
+    def __init__(self, path: str | Path, problem: str, mend: str) -> None:
+        self.path, self.problem, self.mend = str(path), problem, mend
+        super().__init__(f"The checkpoint {path}: {problem}. {mend}")
+
+
+class BudgetError(TrainerError):
+    """A budget in which not even one step can be taken."""
+
+    def __init__(self, budget_s: float, step_s: float) -> None:
+        super().__init__(
+            f"the spec, fit.budget_s: {budget_s:g} s is less than one step takes here ({step_s:.2g} s). "
+            "Raise it, lower [fit] batch_size, or choose a cheaper rung."
+        )
+
+
+class TrackerError(TrainerError):
+    """A tracker of training runs that cannot be reached, or whose package is missing."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"the spec, fit.tracker: {name} cannot be used ({why}). Install or correct it, or leave it out."
+        )
+
+
+class PausedError(TrainerError):
+    """Somebody asked for a pause; the same request goes on from the checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__("The training was paused. Run the same request again: it goes on where it stood.")
+
+
+class CancelledError(TrainerError):
+    """Somebody asked for the end; nothing is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("The training was cancelled. Nothing of it is kept.")
+
+
 class DownloadError(TrainerError):
     """A package that could not be fetched through pip."""
 

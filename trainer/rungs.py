@@ -1,24 +1,26 @@
 """Rungs: how deep a training goes. Each turns rows into a graph on disk, and proves that it answers alike.
 
 `head` trains what reads the embedding: the encoder is a graph already, so torch is not even imported.
-`adapter` trains the top layers too, and exports them.
+`layers`, `adapter` and `full` train the encoder too, and export it; `auto` chooses among all four.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from trainer.artifact import MODEL, Parity, Version
+from trainer.artifact import MODEL, TRAINED, Parity, Version, read_optional
 from trainer.encoder_graph import EncoderGraph, export_proven, of_base, of_parent
 from trainer.errors import ParityError
 from trainer.export import Attention
-from trainer.fit import Fitted, fit
+from trainer.fit import Fitted, fit, learnt_figures
+from trainer.fitting.checkpoint import Facts
+from trainer.fitting.weights import encoder_of
 from trainer.graph import Graph
 from trainer.head import Head, fit_head
 from trainer.known import Known, trusted
@@ -48,6 +50,7 @@ class Given:
     known: Known
     sift: Callable[[Array], list[int]]  # embeddings of the rows -> positions of those to learn from
     say: Say
+    checkpoints: Path  # folder of a training that may be resumed
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         return encode(self.tokenizer, texts)
@@ -55,19 +58,25 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a rung made, beside the graph; `embeddings` are unit rows [rows, hidden] of the training texts."""
+    """What a rung made, beside the graph; `embeddings` are unit rows [rows, hidden] of the training texts.
 
+    `report` says how it was trained, `files` what belongs into the version beside what every one has.
+    """
+
+    rung: str
     labels: list[str]
     embeddings: Array
     attention: Attention
     parity: Parity
     logits: Callable[[Sequence[str]], Array]  # texts -> [texts, labels], as the graph answers
     fitted: Fitted | None = None  # where the encoder was trained, too
+    report: Facts = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def make(given: Given) -> Made:
     """Train the rung of the spec; the same rows, spec, seed and parent give the same weights."""
-    return _head(given) if given.spec.fit.rung == "head" else _adapter(given)
+    return _head(given) if given.spec.fit.rung == "head" else _deep(given)
 
 
 def _head(given: Given) -> Made:
@@ -86,13 +95,23 @@ def _head(given: Given) -> Made:
     (given.out / MODEL).write_bytes(content)
     given.say("parity", 0, 1, "graph against head")
     proof = _head_parity(given, content, head, source.parity)
+    report = learnt_figures(head, embeddings, truth)
     return Made(
+        rung="head",
         labels=labels,
         embeddings=embeddings,
         attention=source.attention,
         parity=proof,
         logits=lambda texts: head.logits(embed(texts)),
+        report=report | {"rung": "head", "encoder": encoder_of(given.parent) if given.parent else "base"},
+        files=_inherited(given.parent),
     )
+
+
+def _inherited(parent: Version | None) -> dict[str, bytes]:
+    """What the parent's encoder was taught: a head on it leaves that as it is."""
+    trained = read_optional(parent, TRAINED) if parent is not None else None
+    return {} if trained is None else {TRAINED: trained}
 
 
 def _encoder_graph(given: Given) -> EncoderGraph:
@@ -144,15 +163,36 @@ def _head_parity(given: Given, content: bytes, head: Head, encoder: Parity) -> P
     return Parity(max_abs=worst, label_agreement=agreed, rows=len(ids))
 
 
-def _adapter(given: Given) -> Made:
-    threads = given.spec.fit.threads
+def _deep(given: Given) -> Made:
     fitted = fit(
         given.spec,
         given.rows,
         given.base,
         sift=given.sift,
-        tick=lambda done, of: given.say("fit", done, of, "layers"),
+        say=lambda done, of, message: given.say("fit", done, of, message),
+        folder=given.checkpoints,
+        parent=given.parent,
     )
+    return _exported(given, fitted) if fitted.encoder is not None else _climbed_nowhere(given, fitted)
+
+
+def _climbed_nowhere(given: Given, fitted: Fitted) -> Made:
+    """The head, on all rows that the gate left: no rung above was worth its cost."""
+    started = given.spec.fit.start == "parent"
+    rows = [given.rows[row] for row in fitted.kept]
+    made = _head(
+        replace(
+            given,
+            rows=rows,
+            sift=lambda embeddings: list(range(len(embeddings))),
+            parent=given.parent if started else None,
+        )
+    )
+    return replace(made, report=made.report | fitted.report)
+
+
+def _exported(given: Given, fitted: Fitted) -> Made:
+    threads = given.spec.fit.threads
     chosen = probes(given.ids(given.probe_texts), max_tokens=given.spec.model.max_tokens)
     attention, proof = export_proven(
         fitted,
@@ -164,10 +204,13 @@ def _adapter(given: Given) -> Made:
     )
     graph = Graph(given.out / MODEL, threads=threads)
     return Made(
+        rung=fitted.report["rung"],
         labels=fitted.labels,
         embeddings=fitted.embeddings,
         attention=attention,
         parity=proof,
         logits=lambda texts: graph.answers(given.ids(texts))[0],
         fitted=fitted,
+        report=fitted.report,
+        files=fitted.files,
     )

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from trainer.errors import SpecError
 from trainer.findings import Action, kinds
+from trainer.fitting.table import FitTable
 
-Rung = Literal["head", "adapter"]
 EngineName = Literal["cpu-fp32", "cpu-int8", "cuda-fp16-packed"]
+__all__ = ["DataTable", "FitTable", "GateTable", "ModelTable", "TrainSpec", "load_spec", "parse_spec"]
 
 
 class _Table(BaseModel):
@@ -45,22 +46,6 @@ class DataTable(_Table):
         if strange:
             raise ValueError(f"there is no finding {strange[0]!r}; known: {', '.join(kinds())}")
         return on_finding
-
-
-class FitTable(_Table):
-    """[fit]: how deep and how long."""
-
-    rung: Rung = "adapter"
-    epochs: int = Field(default=1, ge=1, le=100)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    weight_decay: float = Field(default=0.01, ge=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    lora_rank: int = Field(default=8, ge=1, le=512)
-    lora_layers: int = Field(default=2, ge=1, le=64)
-    replay_rows: int | None = Field(default=None, ge=0)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    threads: int = Field(default=2, ge=1, le=256)
 
 
 class GateTable(_Table):

@@ -21,6 +21,8 @@ from trainer.engine_files import engine_files
 from trainer.errors import SpecError
 from trainer.evaluate import evaluate
 from trainer.findings import recorded
+from trainer.fitting.checkpoint import beside
+from trainer.fitting.report import with_gap
 from trainer.gate import DataGate
 from trainer.known import Known, nearest_bytes, of_parent, read_known
 from trainer.rows import HoldoutRow, Row, check_rows, write_holdout
@@ -93,11 +95,14 @@ def train(
     parent: Parent | None,
     progress: Report,
     now: float,
+    checkpoints: Path | None = None,
 ) -> Path:
     """Train and seal a version in the directory `out`, which is emptied first; returns `out`.
 
-    A death at any point leaves no manifest in it. Raises any TrainerError.
+    A death at any point leaves no manifest in it; the same training goes on from `checkpoints`, by default a
+    folder beside `out`. Raises any TrainerError.
     """
+    checkpoints = checkpoints or beside(out)
     progress(Progress(stage="data", message=f"{len(train_rows)} rows"))
     check_rows(train_rows, data.path)
     rows = replay(train_rows, spec.fit.replay_rows, seed=spec.fit.seed)
@@ -125,6 +130,7 @@ def train(
         known=_known(grown_from, parent, data.path.parent),
         sift=gate.labels,
         say=_Sayer(progress).say,
+        checkpoints=checkpoints,
     )
     made = make(given)
     engines = engine_files(given, made, holdout)
@@ -134,6 +140,9 @@ def train(
     write_bytes(out / TOKENIZER, cut.to_str().encode())
     write_bytes(out / NEAREST, nearest_bytes(made.embeddings, spec.fit.seed))
     write_holdout(holdout, out / HOLDOUT)
+    for name, content in made.files.items():
+        write_bytes(out / name, content)
+    figures = evaluate(task.decode(logits, heat), truth, made.labels)
     manifest = Manifest(
         task=spec.model.task,
         model=spec.model.name,
@@ -144,20 +153,21 @@ def train(
         spec=spec.model_dump(mode="json"),
         max_tokens=spec.model.max_tokens,
         temperature=heat,
-        metrics=evaluate(task.decode(logits, heat), truth, made.labels)
-        | {"trained_rows": len(made.embeddings)},
+        metrics=figures
+        | {"trained_rows": len(made.embeddings), "fit": with_gap(made.report, figures["accuracy"])},
         findings=recorded(gate.findings),
         dropped=gate.dropped,
         parity=made.parity,
         attention=made.attention,
         engines=engines,
         parent=parent.name if parent is not None else None,
-        rung=spec.fit.rung,
+        rung=made.rung,
         seed=spec.fit.seed,
         created_at=now,
         versions=_versions(),
     )
     seal(out, manifest)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     progress(Progress(stage="seal", done=1, message="sealed"))
     return out
 
@@ -171,8 +181,9 @@ def write_request(
     sha256: str,
     parent: Parent | None,
     cache: Path,
+    checkpoints: Path | None = None,
 ) -> None:
-    """Write what `python -m trainer` reads."""
+    """Write what `python -m trainer` reads; attempts that share `checkpoints` go on from one another's."""
     request = {
         "spec": spec.model_dump(mode="json"),
         "train": str(train),
@@ -180,6 +191,7 @@ def write_request(
         "data_sha256": sha256,
         "parent": parent and {key: value and str(value) for key, value in asdict(parent).items()},
         "cache": str(cache),
+        "checkpoints": checkpoints and str(checkpoints),
     }
     write_bytes(path, json.dumps(request, indent=2).encode())
 
@@ -207,8 +219,9 @@ def _check_positions(base: Path, spec: TrainSpec) -> None:
 
 
 def _grown_from(spec: TrainSpec, base: Path, parent: Parent | None) -> Version | None:
-    """The parent, where a head can be trained on its encoder: the same base, cut at the same length."""
-    if parent is None or parent.folder is None or spec.fit.rung != "head":
+    """The parent, where its encoder can be built on: the same base, cut at the same length."""
+    from_base = spec.fit.rung != "head" and spec.fit.start == "base"
+    if parent is None or parent.folder is None or from_base:
         return None
     version = open_version(parent.folder)
     same = (version.manifest.base_sha256, version.manifest.max_tokens) == (

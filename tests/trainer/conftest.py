@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trainer.artifact import DataPrint, Manifest, Parity
+from trainer.artifact import DataPrint, Manifest, Parity, Version
+from trainer.fit import Fitted, fit
+from trainer.fitting.phase import Say
 from trainer.rows import HoldoutRow, Row, write_holdout
 from trainer.spec import TrainSpec, parse_spec
 
@@ -20,11 +23,15 @@ FILLER = ["the", "a", "of", "and", "was", "is"]
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a BERT with three layers of width 32, random weights."""
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+def write_base(folder: Path) -> Path:
+    """Write that BERT into a folder."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    folder = tmp_path_factory.mktemp("base")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *FILLER, *WORDS["fruit"], *WORDS["metal"]]
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -50,8 +57,35 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def rows() -> list[Row]:
     """Sixty toy texts of two classes."""
+    return toy_rows()
+
+
+def toy_rows() -> list[Row]:
+    """The same on every call."""
     rng = np.random.default_rng(0)
     return [_row(rng, label) for _ in range(30) for label in WORDS]
+
+
+def fit_toy(
+    spec: TrainSpec,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    say: Say = lambda *_: None,
+    parent: Version | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Fitted:
+    """Fit on all rows, with checkpoints in `folder`."""
+    return fit(
+        spec,
+        rows,
+        Path(spec.model.base),
+        sift=lambda embeddings: list(range(len(embeddings))),
+        say=say,
+        folder=folder,
+        parent=parent,
+        clock=clock,
+    )
 
 
 def _row(rng: np.random.Generator, label: str) -> Row:

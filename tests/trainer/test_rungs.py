@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer.adapter import fit_adapter
 from trainer.artifact import Version, open_version
 from trainer.encoder import load_encoder
 from trainer.errors import BaseModelError, DataError, ParityError, SpecError
@@ -23,15 +22,16 @@ from trainer.spec import GateTable, TrainSpec
 from trainer.train import DataRef, Parent, Progress, train
 
 SpecFor = Callable[..., TrainSpec]
-RUNGS = ["head", "adapter"]
+RUNGS = ["head", "layers", "adapter", "full"]
 
 
 def _all(embeddings: np.ndarray[Any, np.dtype[Any]]) -> list[int]:
     return list(range(len(embeddings)))
 
 
-def _silent(done: int, total: int) -> None:
-    assert 0 < done <= total
+def _silent(done: int, total: int, message: str) -> None:
+    assert message
+    assert 0 <= done <= total
 
 
 def _train(spec: TrainSpec, rows: list[Row], out: Path, seen: list[Progress] | None = None) -> Version:
@@ -123,19 +123,21 @@ def test_the_same_seed_gives_the_same_version(
     assert {first.manifest.files[name] for name in same} == {again.manifest.files[name] for name in same}
 
 
-def test_another_seed_gives_other_weights(spec_for: SpecFor, rows: list[Row], base: Path) -> None:
-    first = fit(spec_for(seed=1), rows, base, sift=_all, tick=_silent)
-    again = fit(spec_for(seed=2), rows, base, sift=_all, tick=_silent)
+def test_another_seed_gives_other_weights(
+    spec_for: SpecFor, rows: list[Row], base: Path, tmp_path: Path
+) -> None:
+    first = fit(spec_for(seed=1), rows, base, sift=_all, say=_silent, folder=tmp_path / "1")
+    again = fit(spec_for(seed=2), rows, base, sift=_all, say=_silent, folder=tmp_path / "2")
     assert not np.array_equal(first.head.weight, again.head.weight)
 
 
 @pytest.mark.parametrize("layers", [1, 3, 9])
 def test_cached_lower_layers_give_what_the_whole_encoder_gives(
-    layers: int, spec_for: SpecFor, rows: list[Row], base: Path
+    layers: int, spec_for: SpecFor, rows: list[Row], base: Path, tmp_path: Path
 ) -> None:
     from tokenizers import Tokenizer
 
-    fitted = fit(spec_for(lora_layers=layers), rows, base, sift=_all, tick=_silent)
+    fitted = fit(spec_for(lora_layers=layers), rows, base, sift=_all, say=_silent, folder=tmp_path)
     ids = [
         encoding.ids
         for encoding in Tokenizer.from_file(str(base / "tokenizer.json")).encode_batch(
@@ -227,12 +229,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_an_encoder_without_known_projections_is_refused(spec_for: SpecFor) -> None:
     import torch
 
-    from trainer.adapter import Texts
     from trainer.encoder import Embedded
+    from trainer.fitting.trained import Texts, Trained
 
-    texts = Texts(
-        ids=[[2, 3]], truth=np.zeros(1, np.int64), frozen=Embedded(embeddings=np.zeros((1, 4)), hidden=[])
-    )
+    frozen = Embedded(embeddings=np.zeros((1, 4)), hidden=[])
+    texts = Texts(ids=[[2, 3]], truth=np.zeros(1, np.int64), frozen=frozen, first=None)
     head = Head(weight=np.zeros((2, 4), "f4"), bias=np.zeros(2, "f4"))
     with pytest.raises(BaseModelError, match="attention projection"):
-        fit_adapter(torch.nn.Sequential(torch.nn.Linear(4, 4)), head, texts, spec_for().fit, tick=_silent)
+        Trained(torch.nn.Sequential(torch.nn.Linear(4, 4)), head, texts, spec_for().fit, "adapter")

@@ -16,7 +16,10 @@ MINIMAL = '[model]\nname = "router"\n[data]\ntrain = "train.jsonl"\n'
     ("extra", "key", "problem"),
     [
         ('[fit]\nrungs = "head"\n', "fit.rungs", "Known here: rung, epochs"),
-        ('[fit]\nrung = "full"\n', "fit.rung", "'head' or 'adapter'"),
+        ('[fit]\nrung = "deep"\n', "fit.rung", "'full' or 'auto'"),
+        ("[fit]\nlearning_rate = 2.0\n", "fit.learning_rate", "above 0 and at most 1"),
+        ('[fit]\nlearning_rate = "fast"\n', "fit.learning_rate", '"auto"'),
+        ('[fit]\ntracker = "notebook"\n', "fit.tracker", "mlflow"),
         ("[fit]\nepochs = 0\n", "fit.epochs", "greater than or equal to 1"),
         ("[training]\nx = 1\n", "training", "Known here: model, data, fit, gate"),
         ("[fit\n", "", "not TOML"),
