@@ -24,8 +24,8 @@ from monitor.proof import build_holdout, held_out, release, silent
 from monitor.settings import ModelSettings
 from monitor.stale import find_stale
 from trainer.artifact import Manifest
-from trainer.rows import HoldoutRow, Row, read_holdout, read_snapshot
-from trainer.spec import TrainSpec, load_spec
+from trainer.rows import HoldoutRow, Row, fields_of, read_holdout, read_snapshot
+from trainer.spec import FitTable, TrainSpec, load_spec
 
 _NEWEST = 50_000  # labelled predictions that one retrain reads
 
@@ -45,7 +45,8 @@ class MissingSnapshotError(MonitorError):
 
     def __init__(self, path: Path, version: str) -> None:
         super().__init__(
-            f"{path} with the training rows of {version} is missing. Restore it, or train from the spec."
+            f"{path} with the training rows of {version} is missing. Restore it, train from the spec, or say "
+            "[fit] anchor = 1.0 and replay = 0.0 to retrain a head without them."
         )
 
 
@@ -111,16 +112,15 @@ def compose(
         labelled = _labelled(connection, model)
         unlabelled = _unlabelled(connection, model, parent, since_seq, settings.reference_rows)
     held = read_holdout(registry.version_path(db, model, parent) / "holdout.parquet")
-    snapshot = home / "data" / f"{manifest.data.sha256}.parquet"
-    if not snapshot.exists():
-        raise MissingSnapshotError(snapshot, parent)
-    old = [replace(row, origin="base") for row in read_snapshot(snapshot)]
+    spec = _spec(manifest, settings)
+    slices = spec.data.slices or settings.slices
+    old = _old(home / "data" / f"{manifest.data.sha256}.parquet", parent, spec.fit)
     seen = {row.text for row in old} | {row.text for row in held}
     fresh = [found for found in labelled if found.text not in seen]
     named = _new_names(fresh, manifest.labels, settings.min_class_rows)
     fresh = [found for found in fresh if found.truth not in named.rare]
     recent = [found for found in fresh if found.version == parent and found.seq >= since_seq]
-    earlier = [_row(found) for found in fresh if found.seq < since_seq]
+    earlier = [_row(found, slices) for found in fresh if found.seq < since_seq]
     stale = find_stale(db, model, parent, recent, [*old, *held, *earlier])
     old = [row for row in old if row.text not in stale]
     held, released = release([replace(row, label=None) if row.text in stale else row for row in held])
@@ -129,17 +129,16 @@ def compose(
     recent = [found for found in recent if found.text not in stale]
     proof = held_out(recent, settings.verdict_share)
     kept_out = ({row.text for row in held} | {found.text for found in proof}) - {row.text for row in released}
-    new = [_row(found) for found in fresh if found.text not in kept_out]
+    new = [_row(found, slices) for found in fresh if found.text not in kept_out]
     if not new:
         raise NothingNewError(model)
     trained = {row.text for row in (*old, *released, *new)}
     quiet = [found.text for found in unlabelled if found.text not in trained | kept_out]
     rows = _learnable([row for row in old if row.text not in kept_out] + released + new)
-    spec = _spec(manifest, settings)
     return Lesson(
         spec=spec,
         rows=rows,
-        holdout=build_holdout(held, proof, quiet, settings.reference_rows) + silent(dropped),
+        holdout=build_holdout(held, proof, quiet, settings.reference_rows, slices) + silent(dropped),
         pairing=Pairing(
             parent=parent,
             base_rows=len(held),
@@ -155,6 +154,15 @@ def compose(
             if spec.fit.rung == "head" and found.version == parent
         ],
     )
+
+
+def _old(snapshot: Path, parent: str, fit: FitTable) -> list[Row]:
+    """The rows that the parent learnt; none where the spec says that none may be kept."""
+    if fit.anchor > 0 and fit.replay == 0:
+        return []
+    if not snapshot.exists():
+        raise MissingSnapshotError(snapshot, parent)
+    return [replace(row, origin="base") for row in read_snapshot(snapshot)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +213,7 @@ def _labelled(connection: Connection, model: str) -> list[Found[Any]]:
             predictions.c.text,
             predictions.c.embedding,
             predictions.c.similarity,
+            predictions.c.metadata,
             predictions.c.label.label("said"),
             labels.c.label.label("truth"),
         )
@@ -240,8 +249,9 @@ def _unlabelled(
     return list(connection.execute(statement).all())
 
 
-def _row(found: Found[Any]) -> Row:
-    return Row(text=found.text, label=found.truth, at=found.at, origin="traffic")
+def _row(found: Found[Any], slices: Sequence[str]) -> Row:
+    fields = fields_of(found.metadata, slices)
+    return Row(text=found.text, label=found.truth, at=found.at, origin="traffic", fields=fields)
 
 
 def write_pairing(pairing: Pairing, path: Path) -> None:

@@ -117,8 +117,9 @@ def clean_snapshots(db: Engine, home: Path, *, before: float) -> int:
         manifests = list(connection.execute(select(versions.c.manifest)).scalars())
     manifests += [_read(path) for path in (home / "versions").glob("*/*/manifest.json")]
     named = {manifest.get("data", {}).get("sha256") for manifest in manifests}
-    old = [path for path in _entries(home / "data") if path.suffix == ".parquet" and _written(path) < before]
-    unnamed = [path for path in old if path.stem not in named]
+    kinds = (".parquet", ".npy")  # a snapshot's rows, and their embeddings beside it
+    old = [path for path in _entries(home / "data") if path.suffix in kinds and _written(path) < before]
+    unnamed = [path for path in old if path.name.split(".")[0] not in named]
     for path in unnamed:
         path.unlink(missing_ok=True)
     return len(unnamed)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, case, func, select
 
 from exporter.tables import reference, versions
 from monitor.label_counts import count_labels, labels_of_job
-from monitor.tables import jobs
+from monitor.tables import jobs, verdicts
 from monitor.verdict.paired import Z
 
 MIN_ROWS = 20  # labelled rows: with fewer, an accuracy says nothing
@@ -55,6 +55,15 @@ def read_lineage(connection: Connection, model: str, version: str) -> Lineage:
         answers_loss=any(job["trigger"] in ("page", "accuracy") for job in grown),
         labels_refused=_labels_of(connection, newest) if newest is not None and refused else None,
     )
+
+
+def holdout_uses(connection: Connection, model: str, version: str) -> int:
+    """How often the hold-out that `version` hands on has decided about a challenger: each time spends some of
+    it, for what passed the same rows many times may owe it to luck (Dwork et al. 2015).
+    """
+    line = _line(connection, model, version)
+    counted = select(func.count()).where(verdicts.c.model == model, verdicts.c.parent.in_(line))
+    return int(connection.execute(counted).scalar_one())
 
 
 def read_answered(connection: Connection, model: str, version: str) -> Score:

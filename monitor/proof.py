@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row as Found
 
-from trainer.rows import HoldoutRow, Row
+from trainer.rows import HoldoutRow, Row, fields_of
 
 FEWEST, MOST = 120, 300  # rows that prove a challenger, where there are twice as many labels
 KEPT = 0.2  # of the rows that proved the parent; the base hold-out is as large a share by default
@@ -34,7 +34,7 @@ def release(held: Sequence[HoldoutRow]) -> tuple[list[HoldoutRow], list[Row]]:
     }
     kept = [replace(row, label=None, in_reference=False) if row.text in gone else row for row in held]
     learnt = [
-        Row(text=row.text, label=row.label, origin="traffic")
+        Row(text=row.text, label=row.label, origin="traffic", fields=row.fields)
         for row in held
         if row.text in gone and row.label is not None
     ]
@@ -64,13 +64,27 @@ def proof_rows(labels: int, share: float) -> int:
 
 
 def build_holdout(
-    held: list[HoldoutRow], proof: list[Found[Any]], quiet: list[str], reference_rows: int
+    held: list[HoldoutRow],
+    proof: list[Found[Any]],
+    quiet: list[str],
+    reference_rows: int,
+    slices: Sequence[str] = (),
 ) -> list[HoldoutRow]:
-    """The parent's rows, labelled proof, traffic without labels; recent rows become the reference."""
+    """The parent's rows, labelled proof, traffic without labels; recent rows become the reference.
+
+    `slices` are the metadata keys that the new version is reported by.
+    """
     room = max(0, reference_rows - len(proof))
     texts = list(dict.fromkeys(quiet))[:room]
     recent = [
-        HoldoutRow(text=found.text, label=found.truth, in_reference=True, slice="recent") for found in proof
+        HoldoutRow(
+            text=found.text,
+            label=found.truth,
+            in_reference=True,
+            slice="recent",
+            fields=fields_of(found.metadata, slices),
+        )
+        for found in proof
     ] + [HoldoutRow(text=text, label=None, in_reference=True, slice="recent") for text in texts]
     enough = len(recent) >= FRESH_ROWS
     base = [replace(row, slice="base", in_reference=row.in_reference and not enough) for row in held]

@@ -28,6 +28,7 @@ from monitor.compose import Lesson, Pairing, compose, read_manifest, read_pairin
 from monitor.errors import MonitorError
 from monitor.jobs import Job
 from monitor.lease import kept
+from monitor.lineage import holdout_uses
 from monitor.promotion import OvertakenError, act
 from monitor.records import Case
 from monitor.settings import ModelSettings, MonitorSettings
@@ -234,6 +235,7 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
     _beat(shop, job, None)
     with shop.db.connect() as connection:
         known = read_manifest(connection, job.model, version).labels
+        uses = holdout_uses(connection, job.model, pairing.parent)
     case = Case(
         job=job,
         version=version,
@@ -243,7 +245,7 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
         verdict=judge(intent, comparison, margin=shop.settings.margin),
         settings=shop.settings,
         labels_used=pairing.labels_used,
-        notes=pairing.notes(known),
+        notes=(*pairing.notes(known), f"The hold-out of old traffic has decided {uses} times before."),
         at=_now(shop),
     )
     outcome = act(shop.db, case, now=shop.now)

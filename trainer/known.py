@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from trainer.artifact import Version
-from trainer.rows import read_snapshot
+from trainer.artifact import MODEL, Manifest, Version
+from trainer.replay import replay
+from trainer.rows import Row, read_snapshot
 from trainer.spec import FitTable
-from trainer.split import replay
 from trainer.tabular import parquet_bytes, parquet_records, write_bytes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -52,21 +52,53 @@ def nearest_numbers(rows: int, seed: int) -> Array:
 
 def nearest_bytes(embeddings: Array, seed: int) -> bytes:
     """The .npy file of at most NEAREST_ROWS embeddings, as float16 [rows, hidden]."""
+    return _npy(embeddings[nearest_numbers(len(embeddings), seed)])
+
+
+def _npy(embeddings: Array) -> bytes:
     sink = io.BytesIO()
-    chosen = embeddings[nearest_numbers(len(embeddings), seed)]
-    np.save(sink, chosen.astype(np.float16), allow_pickle=False)
+    np.save(sink, embeddings.astype(np.float16), allow_pickle=False)
     return sink.getvalue()
 
 
+def learnt(rows: Sequence[Row], fit: FitTable, dropped: Iterable[int]) -> list[Row]:
+    """The rows of a snapshot that a version learnt: replayed, without what its data gate left out."""
+    out = set(dropped)
+    return [row for number, row in enumerate(replay(rows, fit)) if number not in out]
+
+
+def beside_snapshot(snapshots: Path, manifest: Manifest) -> Path:
+    """Where embeddings of all rows that a version learnt lie, if they are more than nearest.npy holds."""
+    return snapshots / f"{manifest.data.sha256}.{manifest.files[MODEL][:16]}.npy"
+
+
+def write_beside(path: Path, embeddings: Array) -> None:
+    """Keep embeddings [rows, hidden] for the next retrain, which would compute most of them again."""
+    if len(embeddings) > NEAREST_ROWS:
+        write_bytes(path, _npy(embeddings))
+
+
+def _read_beside(path: Path) -> Array | None:
+    try:
+        found: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.ndim == 2 and found.dtype == np.float16 else None
+
+
 def of_parent(parent: Version, snapshots: Path) -> dict[str, Array]:
-    """Embeddings of the parent's training rows, as far as they were sealed; none without its snapshot."""
+    """Embeddings of the parent's training rows; none without its snapshot.
+
+    All that were learnt where they lie beside it, otherwise those that were sealed.
+    """
     snapshot = snapshots / f"{parent.manifest.data.sha256}.parquet"
     if not snapshot.exists():
         return {}
     fit = FitTable.model_validate(parent.manifest.spec["fit"])
-    dropped = set(parent.manifest.dropped)
-    replayed = replay(read_snapshot(snapshot), fit.replay_rows, seed=fit.seed)
-    rows = [row for number, row in enumerate(replayed) if number not in dropped]
+    rows = learnt(read_snapshot(snapshot), fit, parent.manifest.dropped)
+    beside = _read_beside(beside_snapshot(snapshots, parent.manifest))
+    if beside is not None and len(beside) == len(rows):
+        return {row.text: embedding for row, embedding in zip(rows, beside, strict=True)}
     numbers = nearest_numbers(len(rows), fit.seed)
     if len(numbers) != len(parent.nearest):
         return {}

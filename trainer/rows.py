@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +17,10 @@ from trainer.tabular import parquet_bytes, parquet_records, records, write_bytes
 
 Origin = Literal["base", "traffic"]
 Slice = Literal["base", "recent"]
-ROW_COLUMNS = {"text": "string", "label": "string", "at": "float64", "origin": "string"}
-HOLDOUT_COLUMNS = {"text": "string", "label": "string", "in_reference": "bool", "slice": "string"}
+ROW_COLUMNS = {"text": "string", "label": "string", "at": "float64", "origin": "string", "fields": "string"}
+HOLDOUT_COLUMNS = {
+    "text": "string", "label": "string", "in_reference": "bool", "slice": "string", "fields": "string"
+}  # fmt: skip
 MEND_PARQUET = "Delete it and write it again."
 
 
@@ -29,6 +32,7 @@ class Row:
     label: str
     at: float | None = None
     origin: Origin = "base"
+    fields: tuple[str, ...] = ()  # "name=value" of the other columns that the spec names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +43,29 @@ class HoldoutRow:
     label: str | None
     in_reference: bool = True
     slice: Slice = "base"
+    fields: tuple[str, ...] = ()
 
 
-def read_rows(path: Path, *, text: str = "text", label: str = "label") -> list[Row]:
+def read_rows(
+    path: Path, *, text: str = "text", label: str = "label", slices: Sequence[str] = ()
+) -> list[Row]:
     """Rows of a .jsonl, .csv or .parquet file, in its order; DataError names the first bad line."""
-    rows = [_row(path, line, record, text, label) for line, record in records(path)]
+    rows = [
+        replace(_row(path, line, record, text, label), fields=fields_of(record, slices))
+        for line, record in records(path)
+    ]
     if not rows:
         raise DataError(path, None, "it holds no rows", "Give at least two rows of each class.")
     return rows
+
+
+def fields_of(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """The slices that a record belongs to, in the order of `names`; a missing or empty one gives none.
+
+    >>> fields_of({"channel": "mail", "desk": None}, ["desk", "channel"])
+    ('channel=mail',)
+    """
+    return tuple(f"{name}={record[name]}" for name in names if record.get(name) not in (None, ""))
 
 
 def check_rows(rows: Sequence[Row], path: str | Path) -> None:
@@ -72,7 +91,7 @@ def check_rows(rows: Sequence[Row], path: str | Path) -> None:
 
 def write_snapshot(rows: Sequence[Row], folder: Path) -> tuple[Path, str]:
     """Write rows once as FOLDER/<sha256>.parquet; the same rows give the same name."""
-    content = parquet_bytes([asdict(row) for row in rows], ROW_COLUMNS)
+    content = parquet_bytes([_stored(row) for row in rows], ROW_COLUMNS)
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{digest}.parquet"
     if path.exists():
@@ -87,12 +106,12 @@ def read_snapshot(path: Path) -> list[Row]:
     content = _file_bytes(path)
     if hashlib.sha256(content).hexdigest() != path.stem:
         raise DataError(path, None, "its content is not what its name says", "Restore it from a backup.")
-    return [Row(**record) for record in parquet_records(content)]
+    return [Row(**_loaded(record)) for record in parquet_records(content)]
 
 
 def write_holdout(rows: Sequence[HoldoutRow], path: Path) -> None:
     """Write hold-out rows in order; the row number is their key in the `reference` table."""
-    write_bytes(path, parquet_bytes([asdict(row) for row in rows], HOLDOUT_COLUMNS))
+    write_bytes(path, parquet_bytes([_stored(row) for row in rows], HOLDOUT_COLUMNS))
 
 
 def read_holdout(path: Path) -> list[HoldoutRow]:
@@ -106,7 +125,17 @@ def read_holdout(path: Path) -> list[HoldoutRow]:
 
 def holdout_from_bytes(content: bytes) -> list[HoldoutRow]:
     """Hold-out rows from the bytes of a parquet file; ValueError, TypeError or OSError where it is none."""
-    return [HoldoutRow(**record) for record in parquet_records(content)]
+    return [HoldoutRow(**_loaded(record)) for record in parquet_records(content)]
+
+
+def _stored(row: Row | HoldoutRow) -> dict[str, Any]:
+    return asdict(row) | {"fields": json.dumps(row.fields) if row.fields else None}
+
+
+def _loaded(record: dict[str, Any]) -> dict[str, Any]:
+    """A stored row; files that were written before rows had fields have none."""
+    found = record.pop("fields", None)
+    return record | {"fields": tuple(json.loads(found)) if found else ()}
 
 
 def _file_bytes(path: Path) -> bytes:

@@ -22,12 +22,12 @@ from trainer.fit import Fitted, fit, learnt_figures
 from trainer.fitting.checkpoint import Facts
 from trainer.fitting.weights import encoder_of
 from trainer.graph import Graph
-from trainer.head import Head, fit_head
+from trainer.head import Anchor, Head, anchored, fit_head
 from trainer.known import Known, trusted
 from trainer.parity import probes
 from trainer.rows import Row
 from trainer.spec import TrainSpec
-from trainer.splice import splice
+from trainer.splice import read_head, splice
 from trainer.tokens import encode
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -41,6 +41,7 @@ class Given:
 
     spec: TrainSpec
     rows: Sequence[Row]
+    weights: Array  # [rows], of a head; replay.weigh
     probe_texts: list[str]  # what the parity check runs on
     base: Path
     tokenizer: Tokenizer  # cuts at the length of the spec
@@ -72,6 +73,7 @@ class Made:
     fitted: Fitted | None = None  # where the encoder was trained, too
     report: Facts = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    embed: Callable[[Sequence[str]], Array] | None = None  # by the parent's encoder, where it is kept
 
 
 def make(given: Given) -> Made:
@@ -87,9 +89,10 @@ def _head(given: Given) -> Made:
     embeddings = embed([row.text for row in given.rows])
     left = given.sift(embeddings)
     embeddings, rows = embeddings[left], [given.rows[row] for row in left]
-    labels = sorted({row.label for row in rows})
-    truth = np.array([labels.index(row.label) for row in rows], dtype=np.int64)
-    head = fit_head(embeddings, truth, classes=len(labels))
+    labels, anchor = _labels(given, {row.label for row in rows})
+    number = {label: place for place, label in enumerate(labels)}
+    truth = np.array([number[row.label] for row in rows], dtype=np.int64)
+    head = fit_head(embeddings, truth, classes=len(labels), weights=given.weights[left], anchor=anchor)
     given.say("export", 0, 1, "head into the graph")
     content = splice(source.content, head)
     (given.out / MODEL).write_bytes(content)
@@ -105,6 +108,7 @@ def _head(given: Given) -> Made:
         logits=lambda texts: head.logits(embed(texts)),
         report=report | {"rung": "head", "encoder": encoder_of(given.parent) if given.parent else "base"},
         files=_inherited(given.parent),
+        embed=embed if given.parent is not None else None,
     )
 
 
@@ -112,6 +116,17 @@ def _inherited(parent: Version | None) -> dict[str, bytes]:
     """What the parent's encoder was taught: a head on it leaves that as it is."""
     trained = read_optional(parent, TRAINED) if parent is not None else None
     return {} if trained is None else {TRAINED: trained}
+
+
+def _labels(given: Given, learnt: set[str]) -> tuple[list[str], Anchor | None]:
+    """The classes of a head; an anchored one also keeps those of its parent that have no rows any more."""
+    if given.parent is None or not given.spec.fit.anchor:
+        return sorted(learnt), None
+    known = given.parent.manifest.labels
+    labels = sorted(learnt | set(known))
+    replayed = any(row.origin == "base" for row in given.rows)
+    parent, strength = read_head(given.parent.model_bytes), given.spec.fit.anchor
+    return labels, anchored(parent, known, labels, strength, replayed=replayed)
 
 
 def _encoder_graph(given: Given) -> EncoderGraph:
@@ -136,13 +151,12 @@ def _embedder(given: Given, graph: Graph) -> Callable[[Sequence[str]], Array]:
         )
         return found
 
-    known = trusted(given.known, compute)
+    found = dict(trusted(given.known, compute))
 
     def embed(texts: Sequence[str]) -> Array:
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        found = dict(known)
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
         if missing:
-            found |= dict(zip(missing, compute(missing), strict=True))
+            found.update(zip(missing, compute(missing), strict=True))
         return np.stack([found[text] for text in texts]).astype(np.float32)
 
     return embed

@@ -37,6 +37,8 @@ class DataTable(_Table):
     holdout_share: float = Field(default=0.2, gt=0, lt=1)
     text: str = "text"
     label: str = "label"
+    slices: tuple[str, ...] = ()  # other columns: figures for each of their values, replay by them
+    general: Path | None = None  # labelled rows of what the model must never forget
     on_finding: dict[str, Action] = Field(default_factory=dict)  # kind of trainer/findings -> what is done
 
     @field_validator("on_finding")
@@ -46,6 +48,13 @@ class DataTable(_Table):
         if strange:
             raise ValueError(f"there is no finding {strange[0]!r}; known: {', '.join(kinds())}")
         return on_finding
+
+
+class EvaluateTable(_Table):
+    """[evaluate]: how much is asked of a version before it is sealed."""
+
+    rows: int = Field(default=300, ge=0, le=100_000)  # labelled hold-out rows, old and recent ones
+    tokens: int = Field(default=4000, ge=0)  # that each of robustness, forgetting and latency may cost
 
 
 class GateTable(_Table):
@@ -82,6 +91,7 @@ class TrainSpec(_Table):
     data: DataTable
     fit: FitTable = FitTable()
     gate: GateTable = GateTable()
+    evaluate: EvaluateTable = EvaluateTable()
     export: ExportTable = ExportTable()
 
 
@@ -120,6 +130,7 @@ def _known(table: tuple[int | str, ...]) -> str:
         "data": DataTable,
         "fit": FitTable,
         "gate": GateTable,
+        "evaluate": EvaluateTable,
         "export": ExportTable,
     }
     kind = tables[str(table[0])] if table else TrainSpec
@@ -130,6 +141,8 @@ def _resolved(spec: TrainSpec, folder: Path) -> TrainSpec:
     files = {"train": folder / spec.data.train}
     if spec.data.holdout is not None:
         files["holdout"] = folder / spec.data.holdout
+    if spec.data.general is not None:
+        files["general"] = folder / spec.data.general
     tables = spec.model_dump()
     tables["data"].update(files)
     if (folder / spec.model.base).is_dir():

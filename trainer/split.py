@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +20,17 @@ def prepare(spec: TrainSpec, spec_path: Path | None = None) -> tuple[list[Row], 
     """
     here = spec_path.resolve().parent if spec_path is not None else Path()
     path = here / spec.data.train
-    rows = read_rows(path, text=spec.data.text, label=spec.data.label)
+    columns: dict[str, Any] = {"text": spec.data.text, "label": spec.data.label, "slices": spec.data.slices}
+    rows = read_rows(path, **columns)
     check_rows(rows, path)
     if spec.data.holdout is not None:
-        held = read_rows(here / spec.data.holdout, text=spec.data.text, label=spec.data.label)
+        held = read_rows(here / spec.data.holdout, **columns)
     else:
         rows, held = stratified(rows, spec.data.holdout_share, seed=spec.fit.seed)
     kept = {row.text for row in held}
     rows = [row for row in rows if row.text not in kept]
     check_rows(rows, path)
-    return rows, [HoldoutRow(text=row.text, label=row.label) for row in held]
+    return rows, [HoldoutRow(text=row.text, label=row.label, fields=row.fields) for row in held]
 
 
 def stratified(rows: Sequence[Row], share: float, *, seed: int) -> tuple[list[Row], list[Row]]:
@@ -43,28 +45,6 @@ def stratified(rows: Sequence[Row], share: float, *, seed: int) -> tuple[list[Ro
         room = max(0, min(max(1, round(share * len(texts))), len(texts) - 2))
         held.update(texts[number] for number in rng.permutation(len(texts))[:room])
     return [row for row in rows if row.text not in held], [row for row in rows if row.text in held]
-
-
-def replay(rows: Sequence[Row], limit: int | None, *, seed: int) -> list[Row]:
-    """All rows of traffic and at most `limit` base rows, the same share of every class, in their order.
-
-    >>> rows = [Row(text=str(n), label="ab"[n % 2], origin="base") for n in range(10)]
-    >>> len(replay(rows, 4, seed=0)), len(replay(rows, None, seed=0))
-    (4, 10)
-    """
-    base = [number for number, row in enumerate(rows) if row.origin == "base"]
-    if limit is None or len(base) <= limit:
-        return list(rows)
-    rng = np.random.default_rng(seed)
-    place: dict[int, float] = {}
-    groups: dict[str, list[int]] = defaultdict(list)
-    for number in base:
-        groups[rows[number].label].append(number)
-    for _, numbers in sorted(groups.items()):
-        for rank, number in enumerate(rng.permutation(numbers)):
-            place[int(number)] = (rank + 0.5) / len(numbers)
-    kept = set(sorted(base, key=lambda number: (place[number], number))[:limit])
-    return [row for number, row in enumerate(rows) if row.origin == "traffic" or number in kept]
 
 
 def _by_label(rows: Sequence[Row]) -> dict[str, list[str]]:

@@ -5,39 +5,46 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from trainer.artifact import HOLDOUT, NEAREST, TOKENIZER, DataPrint, Manifest, Version, open_version, seal
-from trainer.calibrate import temperature
+from trainer.artifact import (
+    CARD,
+    HOLDOUT,
+    NEAREST,
+    REPORT,
+    TOKENIZER,
+    DataPrint,
+    Manifest,
+    Version,
+    open_version,
+    seal,
+)
+from trainer.card import card, licence
+from trainer.control import learn
 from trainer.encoder_graph import positions
 from trainer.engine_files import engine_files
 from trainer.errors import SpecError
-from trainer.evaluate import evaluate
 from trainer.findings import recorded
 from trainer.fitting.checkpoint import beside
 from trainer.fitting.report import with_gap
 from trainer.gate import DataGate
-from trainer.known import Known, nearest_bytes, of_parent, read_known
+from trainer.known import Known, beside_snapshot, nearest_bytes, of_parent, read_known, write_beside
+from trainer.progress import Progress, Report, Sayer
+from trainer.replay import replay, weigh
+from trainer.report import Examined, examine, flat
 from trainer.rows import HoldoutRow, Row, check_rows, write_holdout
-from trainer.rungs import Given, Made, Stage, make
+from trainer.rungs import Given
 from trainer.sources import base_sha256, resolve_base
 from trainer.spec import TrainSpec
-from trainer.split import prepare, replay
+from trainer.split import prepare
 from trainer.tabular import write_bytes
 from trainer.tasks import load
 from trainer.tokens import lengths, tokenizer
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 PROBE_TEXTS = 200
-EVALUATED_ROWS = 300  # newest labelled hold-out rows; the exporter answers all of them at registration
 LIBRARIES = (
     "torch",
     "transformers",
@@ -62,26 +69,12 @@ class DataRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a training stands; `eta_s` is the seconds left of this stage, if known."""
-
-    stage: Stage
-    done: int = 0
-    total: int = 1
-    message: str = ""
-    eta_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
     """The version that a retrain starts from, and embeddings of texts by its encoder."""
 
     name: str
     folder: Path | None = None  # None: a head is trained on the base model's encoder
     known: Path | None = None  # trainer.known.write_known
-
-
-Report = Callable[[Progress], None]
 
 
 def train(
@@ -105,12 +98,13 @@ def train(
     checkpoints = checkpoints or beside(out)
     progress(Progress(stage="data", message=f"{len(train_rows)} rows"))
     check_rows(train_rows, data.path)
-    rows = replay(train_rows, spec.fit.replay_rows, seed=spec.fit.seed)
+    rows = replay(train_rows, spec.fit)
     check_rows(rows, data.path)
-    task = load(spec.model.task)
+    load(spec.model.task)
     base = resolve_base(spec.model.base, cache)
     _check_positions(base, spec)
     gate = DataGate(spec, holdout, tokens=partial(lengths, base / "tokenizer.json"))
+    stand_for = _base_rows(train_rows) / max(1, _base_rows(rows))
     rows = gate.texts(rows)
     check_rows(rows, data.path)
     shutil.rmtree(out, ignore_errors=True)
@@ -121,6 +115,7 @@ def train(
     given = Given(
         spec=spec,
         rows=rows,
+        weights=weigh(rows, spec.fit, stand_for=stand_for),
         probe_texts=texts,
         base=base,
         tokenizer=cut,
@@ -129,20 +124,25 @@ def train(
         parent=grown_from,
         known=_known(grown_from, parent, data.path.parent),
         sift=gate.labels,
-        say=_Sayer(progress).say,
+        say=Sayer(progress).say,
         checkpoints=checkpoints,
     )
-    made = make(given)
+    lesson = learn(given, holdout)
+    made = lesson.made
     engines = engine_files(given, made, holdout)
     progress(Progress(stage="seal", message="figures, hold-out, manifest"))
-    logits, truth = _answers(made, holdout)
-    heat = temperature(logits, truth)
-    write_bytes(out / TOKENIZER, cut.to_str().encode())
-    write_bytes(out / NEAREST, nearest_bytes(made.embeddings, spec.fit.seed))
-    write_holdout(holdout, out / HOLDOUT)
-    for name, content in made.files.items():
-        write_bytes(out / name, content)
-    figures = evaluate(task.decode(logits, heat), truth, made.labels)
+    examined = Examined(
+        spec=spec,
+        made=made,
+        out=out,
+        tokenizer=cut,
+        holdout=holdout,
+        truth=[row.label for row in lesson.rows],
+        parent=grown_from or _opened(parent),
+        control=lesson.control,
+    )
+    report = examine(examined)
+    figures = flat(report)
     manifest = Manifest(
         task=spec.model.task,
         model=spec.model.name,
@@ -152,9 +152,13 @@ def train(
         data=DataPrint(sha256=data.sha256, rows=data.rows),
         spec=spec.model_dump(mode="json"),
         max_tokens=spec.model.max_tokens,
-        temperature=heat,
+        temperature=report["holdout"]["temperature"],
         metrics=figures
-        | {"trained_rows": len(made.embeddings), "fit": with_gap(made.report, figures["accuracy"])},
+        | {
+            "trained_rows": len(made.embeddings),
+            "incremental": lesson.steps,
+            "fit": with_gap(made.report, figures["accuracy"]),
+        },
         findings=recorded(gate.findings),
         dropped=gate.dropped,
         parity=made.parity,
@@ -166,7 +170,14 @@ def train(
         created_at=now,
         versions=_versions(),
     )
-    seal(out, manifest)
+    write_bytes(out / TOKENIZER, cut.to_str().encode())
+    write_bytes(out / NEAREST, nearest_bytes(made.embeddings, spec.fit.seed))
+    write_holdout(holdout, out / HOLDOUT)
+    for name, content in made.files.items():
+        write_bytes(out / name, content)
+    write_bytes(out / REPORT, json.dumps(report, indent=1, allow_nan=False).encode())
+    write_bytes(out / CARD, card(manifest, report, licence(base, spec.model.base)).encode())
+    write_beside(beside_snapshot(data.path.parent, seal(out, manifest)), made.embeddings)
     shutil.rmtree(checkpoints, ignore_errors=True)
     progress(Progress(stage="seal", done=1, message="sealed"))
     return out
@@ -196,21 +207,6 @@ def write_request(
     write_bytes(path, json.dumps(request, indent=2).encode())
 
 
-class _Sayer:
-    """Turns what a rung says into progress with the seconds left of its stage."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._of: tuple[str, str] = ("", "")
-        self._since = 0.0
-
-    def say(self, stage: Stage, done: int, total: int, message: str) -> None:
-        if (stage, message) != self._of:
-            self._of, self._since = (stage, message), time.monotonic()
-        left = (time.monotonic() - self._since) / done * (total - done) if done else None
-        self._report(Progress(stage=stage, done=done, total=total, message=message, eta_s=left))
-
-
 def _check_positions(base: Path, spec: TrainSpec) -> None:
     places = positions(base)
     if places is not None and spec.model.max_tokens > places:
@@ -238,14 +234,13 @@ def _known(grown_from: Version | None, parent: Parent | None, snapshots: Path) -
     return of_parent(grown_from, snapshots) | told
 
 
-def _answers(made: Made, holdout: Sequence[HoldoutRow]) -> tuple[Array, Array]:
-    """(logits [rows, labels], label numbers [rows]) of the newest labelled hold-out rows of known classes."""
-    numbers = {label: number for number, label in enumerate(made.labels)}
-    known = [row for row in holdout if row.label in numbers][-EVALUATED_ROWS:]
-    truth = np.array([numbers[str(row.label)] for row in known], dtype=np.int64)
-    if not known:
-        return np.zeros((0, len(made.labels)), dtype=np.float32), truth
-    return made.logits([row.text for row in known]), truth
+def _opened(parent: Parent | None) -> Version | None:
+    """The parent, to ask it what it knew; its encoder may be another one."""
+    return open_version(parent.folder) if parent is not None and parent.folder is not None else None
+
+
+def _base_rows(rows: Sequence[Row]) -> int:
+    return sum(row.origin == "base" for row in rows)
 
 
 def _versions() -> dict[str, str]:

@@ -14,7 +14,9 @@ from rich.table import Table
 from exporter import registry
 from monitor import switch, verification
 from monitor.commands import Context, Outcome, errors, known
+from monitor.commands.figures import figures
 from monitor.training import train_version
+from trainer.report import read_report
 from trainer.spec import load_spec
 
 
@@ -36,24 +38,25 @@ def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> 
     promoted = promote_first and registry.champion(context.db, model) is None
     if promoted:
         registry.promote(context.db, model, version, expected=None, reason="first version", actor="train")
+    path = registry.version_path(context.db, model, version)
+    report = read_report(path)
     data = {
         "model": model,
         "version": version,
         "champion": registry.champion(context.db, model),
-        "path": str(registry.version_path(context.db, model, version)),
+        "path": str(path),
         "metrics": manifest.metrics,
         "parity": manifest.parity,
+        "report": report,
         "findings": manifest.findings,
     }
     table = Table("", "", box=None, show_header=False)
     for key in ("model", "version", "champion", "path", "parity"):
         table.add_row(key, str(data[key]))
-    for key, value in manifest.metrics.items():
-        if isinstance(value, int | float):
-            table.add_row(key, f"{value:.4g}")
     for one in manifest.findings:
         table.add_row(one["kind"], f"{one['message']} ({one['action']})")
-    return Outcome(data=data, view=(table, f"Next: trueup serve answers as {model}."))
+    found = figures(report) if report is not None else ()
+    return Outcome(data=data, view=(table, *found, f"Next: trueup serve answers as {model}."))
 
 
 def models(context: Context, *, name: str | None) -> Outcome:

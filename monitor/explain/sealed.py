@@ -21,10 +21,10 @@ from exporter.tables import versions
 from monitor.errors import SealedFileError, UnknownModelVersionError
 from monitor.windows import Window
 from trainer.artifact import HOLDOUT, NEAREST
-from trainer.known import nearest_numbers
-from trainer.rows import HoldoutRow, Row, holdout_from_bytes
+from trainer.errors import DataError
+from trainer.known import learnt, nearest_numbers
+from trainer.rows import HoldoutRow, holdout_from_bytes, read_snapshot
 from trainer.spec import FitTable
-from trainer.split import replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +83,17 @@ def training_rows(
 
     Raises SealedFileError where the snapshot was altered.
     """
-    import pyarrow  # noqa: PLC0415 - only an explanation needs it
-    import pyarrow.parquet  # noqa: PLC0415
-
     digest = sealed.manifest["data"]["sha256"]
     path = snapshots / f"{digest}.parquet"
     if not path.exists():
         return None
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise SealedFileError(
-            sealed.model, sealed.version, path.name, "its content is not what its name says"
-        )
-    reader = pyarrow.BufferReader(content)
-    columns = ["text", "label", "origin"]
-    table = pyarrow.parquet.read_table(reader, columns=columns, use_threads=False, pre_buffer=False)
-    kept = _replayed(table, FitTable.model_validate(sealed.manifest["spec"]["fit"]))
-    if len(kept) != sealed_rows:
+    try:
+        rows = read_snapshot(path)
+    except DataError as error:
+        raise SealedFileError(sealed.model, sealed.version, path.name, error.problem) from error
+    fit = FitTable.model_validate(sealed.manifest["spec"]["fit"])
+    kept = learnt(rows, fit, sealed.manifest.get("dropped", []))
+    numbers = nearest_numbers(len(kept), fit.seed)
+    if len(numbers) != sealed_rows:
         return None
-    chosen = table.take([int(kept[number]) for number in nearest]).to_pylist()
-    return [(row["text"], row["label"]) for row in chosen]
-
-
-def _replayed(table: Any, fit: FitTable) -> npt.NDArray[np.int64]:
-    """Which rows of the snapshot nearest.npy holds, in its order: as in `trainer.known.of_parent`."""
-    kept = np.arange(table.num_rows)
-    if fit.replay_rows is not None:
-        pairs = zip(table["label"].to_pylist(), table["origin"].to_pylist(), strict=True)
-        rows = [
-            Row(text=str(number), label=label, origin=origin) for number, (label, origin) in enumerate(pairs)
-        ]
-        kept = np.array([int(row.text) for row in replay(rows, fit.replay_rows, seed=fit.seed)])
-    return kept[nearest_numbers(len(kept), fit.seed)]
+    return [(row.text, row.label) for row in (kept[numbers[number]] for number in nearest)]

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from tests.benchmarks.clinc import data_folder
 from trainer.encoder import embed, load_encoder
+from trainer.robustness import mistyped
 from trainer.sources import ENCODER, resolve_base
 
 Embeddings = npt.NDArray[np.float16]
 MAX_TOKENS = 64
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def read(name: str) -> list[dict[str, Any]]:
@@ -33,18 +33,7 @@ def read(name: str) -> list[dict[str, Any]]:
 def with_typos(texts: Sequence[str], share: float, *, seed: int = 0) -> list[str]:
     """Each letter is replaced, doubled, left out or swapped with the next with probability `share`."""
     draw = random.Random(seed)
-    return ["".join(_mistyped(list(text), share, draw)) for text in texts]
-
-
-def _mistyped(letters: list[str], share: float, draw: random.Random) -> list[str]:
-    for place in range(len(letters)):
-        if letters[place].isalpha() and draw.random() < share:
-            kind = draw.randrange(4)
-            if kind == 3 and place + 1 < len(letters):
-                letters[place], letters[place + 1] = letters[place + 1], letters[place]
-            else:
-                letters[place] = (draw.choice(_LETTERS), letters[place] * 2, "")[kind % 3]
-    return letters
+    return [mistyped(text, share, draw) for text in texts]
 
 
 def embedded(texts: Sequence[str]) -> Embeddings:

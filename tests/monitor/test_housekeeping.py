@@ -147,13 +147,16 @@ def test_snapshots_that_no_version_names_go_when_they_are_old(home: Path, sqlite
     old_file(home / "versions" / "other" / "v9" / "manifest.json", json.dumps(manifest))
     shared = old_file(home / "data" / "elsewhere.parquet")
     nobodys = old_file(home / "data" / "nobodys.parquet")
+    beside = old_file(home / "data" / f"{named.stem}.0123.npy")
+    orphan = old_file(home / "data" / "nobodys.0123.npy")
     foreign = old_file(home / "data" / "notes.txt")
     young = home / "data" / "young.parquet"
     young.touch()
     os.utime(young, (NOW, NOW))
-    assert clean_snapshots(sqlite_db, home, before=BEFORE) == 1
-    assert [path.exists() for path in (named, shared, foreign, young)] == [True] * 4
+    assert clean_snapshots(sqlite_db, home, before=BEFORE) == 2
+    assert [path.exists() for path in (named, beside, shared, foreign, young)] == [True] * 5
     assert not nobodys.exists()
+    assert not orphan.exists()
 
 
 def test_no_snapshot_goes_while_a_job_is_active(home: Path, sqlite_db: Engine) -> None:

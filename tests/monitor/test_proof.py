@@ -10,7 +10,12 @@ from trainer.rows import HoldoutRow
 
 
 def rows(count: int) -> list[Any]:
-    return [SimpleNamespace(id=f"p{number}", text=f"text {number}", truth="a") for number in range(count)]
+    return [
+        SimpleNamespace(
+            id=f"p{number}", text=f"text {number}", truth="a", metadata={"channel": "mail", "user": 7}
+        )
+        for number in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,3 +62,8 @@ def test_most_of_what_proved_the_parent_is_learnt_next_and_judges_nothing_again(
     assert 350 < len(learnt) < 450
     assert {row.label for row in learnt} == {"b"}
     assert not any(row.in_reference for row in kept if row.text in {one.text for one in learnt})
+
+
+def test_proof_keeps_the_slices_that_are_reported_and_nothing_else_of_its_metadata() -> None:
+    made = build_holdout([], rows(3), [], 1000, ("channel", "desk"))
+    assert {row.fields for row in made} == {("channel=mail",)}

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import DataError
+from trainer.replay import replay
 from trainer.rows import Row
-from trainer.spec import load_spec
-from trainer.split import prepare, replay, stratified
+from trainer.spec import FitTable, load_spec
+from trainer.split import prepare, stratified
 
 
 def _spec(folder: Path, rows: list[tuple[str, str]], holdout: list[tuple[str, str]] | None = None) -> Path:
@@ -56,7 +57,7 @@ def test_a_class_of_one_row_is_refused(tmp_path: Path) -> None:
 def test_replay_keeps_all_traffic_and_the_mix_of_classes() -> None:
     old = [Row(text=f"o{n}", label="aab"[n % 3]) for n in range(90)]
     new = [Row(text=f"n{n}", label="b", origin="traffic") for n in range(5)]
-    kept = replay(old + new, 30, seed=1)
+    kept = replay(old + new, FitTable(replay_rows=30, seed=1))
     assert Counter(row.label for row in kept if row.origin == "base") == {"a": 20, "b": 10}
     assert kept[-5:] == new
-    assert kept == replay(old + new, 30, seed=1)
+    assert kept == replay(old + new, FitTable(replay_rows=30, seed=1))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Deep = Literal["layers", "adapter", "full"]
 Rung = Literal["head", "layers", "adapter", "full", "auto"]
+REPLAY, LEAST_REPLAY = 0.25, 0.05  # share of old rows in an incremental training
 
 # What may change between a crash and its resume: none of it changes what the steps compute.
 OPERATIONAL = {"budget_s", "checkpoint_every_s", "keep_weights", "tracker"}
@@ -40,7 +41,7 @@ class FitTable(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, ge=0)  # 0: gradients are not clipped
     neftune_alpha: float = Field(default=0.0, ge=0, le=100)
-    anchor: float = Field(default=0.0, ge=0)  # L2-SP: pull towards the first weights
+    anchor: float = Field(default=0.0, ge=0)  # L2-SP, towards the first weights; above 0: old text may go
     patience: int = Field(default=0, ge=0)  # epochs without a better validation loss; 0: to the end
     validation_share: float = Field(default=0.1, gt=0, lt=1)  # of the training rows, where one is needed
 
@@ -53,12 +54,23 @@ class FitTable(BaseModel):
     gradient_checkpointing: bool = False  # of the rung `full`: less memory, a third more time
     threads: int = Field(default=2, ge=1, le=256)
     seed: int = Field(default=0, ge=0, lt=2**31)
-    replay_rows: int | None = Field(default=None, ge=0)
+    replay: float | None = Field(default=None, ge=0, lt=1)  # share of old rows; None: REPLAY if anchored
+    replay_rows: int | None = Field(default=None, ge=0)  # and never more old rows than this
+    half_life_days: float | None = Field(default=None, gt=0)  # of a label's weight; None: all weigh alike
+    control_every: int = Field(default=5, ge=0)  # incremental retrains until a fresh one is tried; 0: never
 
     budget_s: float | None = Field(default=None, gt=0)  # seconds of training steps; then the best so far
     checkpoint_every_s: float = Field(default=60.0, ge=0)
     keep_weights: bool = True  # trained.safetensors in the version, for [fit] start = "parent"
     tracker: str | None = Field(default=None, pattern=r"^(mlflow|wandb|trackio)(:.+)?$")
+
+    @model_validator(mode="after")
+    def _not_forgetful(self) -> Self:
+        if self.replay is None or self.replay >= LEAST_REPLAY or (self.replay == 0 and self.anchor > 0):
+            return self
+        raise ValueError(
+            f"replay is at least {LEAST_REPLAY:g}, or 0 with an anchor: otherwise old classes are lost"
+        )
 
     @property
     def validates(self) -> bool:
