@@ -30,7 +30,7 @@ from exporter.blocks import LOADING
 from exporter.database import clock, lock_order
 from exporter.errors import MetadataKeyError
 from exporter.prediction import Prediction
-from exporter.tables import forgettings, labels, predictions
+from exporter.tables import forgettings, generations, labels, predictions
 
 _BATCH = 500  # rows of one transaction
 _TRUTHS = ("true", "false")
@@ -84,6 +84,7 @@ def forget(db: Engine, key: str, value: str, *, actor: str, before: Before = _no
             found = _matching(connection, key, value)
             before(connection, found)
             gone += _remove(connection, labels, "prediction_id", found, {})
+            connection.execute(delete(generations).where(generations.c.prediction_id.in_(found)))
             _remove(connection, predictions, "id", found, _EMPTIED)
             ids += found
             counted = {"predictions": len(ids), "labels": gone}

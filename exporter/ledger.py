@@ -13,6 +13,7 @@ import fcntl
 import math
 import os
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -53,7 +54,7 @@ class Reading:
 
 
 class Ledger:
-    """One writer's segments. Not for several threads at once."""
+    """One writer's segments; several threads may append."""
 
     def __init__(
         self,
@@ -75,11 +76,16 @@ class Ledger:
         self._segment_bytes = segment_bytes
         self._number = 0
         self._lock = _claim(folder, exporter_id)
+        self._appending = threading.Lock()
         self._open_segment()
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Write all or nothing. Raises LedgerWriteError; later calls may succeed."""
         data = frame(encode(predictions))
+        with self._appending:
+            self._append(data)
+
+    def _append(self, data: bytes) -> None:
         if self._size and self._size + len(data) > self._segment_bytes:
             self._rotate()
         try:
@@ -101,10 +107,11 @@ class Ledger:
 
     def renew(self) -> None:
         """Begin another segment where the first frame of the open one is old, so that it can be removed."""
-        if self.ages_in() == 0:
-            self._filled_at = self._now()  # a disk without room is tried again after as long
-            with suppress(LedgerWriteError):
-                self._rotate()
+        with self._appending:
+            if self.ages_in() == 0:
+                self._filled_at = self._now()  # a disk without room is tried again after as long
+                with suppress(LedgerWriteError):
+                    self._rotate()
 
     def writable(self) -> bool:
         """Whether a frame would find room now; it tries, and may block as long as the disk does."""

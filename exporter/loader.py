@@ -22,6 +22,7 @@ from exporter import blocks
 from exporter.database import lock_order, upsert
 from exporter.descriptors import LANGUAGES
 from exporter.forgetting import without_forgotten
+from exporter.generation import insert_generations
 from exporter.inserting import insert_predictions
 from exporter.ledger import (
     LOCK,
@@ -76,6 +77,7 @@ def store(connection: Connection, rows: Sequence[Prediction]) -> None:
         return
     lock_order(connection, blocks.LOADING)
     blocks.add(connection, rows, insert_predictions(connection, rows))
+    insert_generations(connection, [(row.id, row.generation) for row in rows if row.generation is not None])
     add_rollups(connection, rolled_up(rows))
 
 

@@ -8,13 +8,14 @@ import sys
 from array import array
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import islice
 from math import isfinite, isnan, nan
 from operator import attrgetter
 from typing import Any
 
+from exporter.generation import Generation, from_ledger
 from exporter.tables import Role
 
 Metadata = dict[str, str | float | int | bool | None]
@@ -41,9 +42,10 @@ class Prediction:
     metadata: Metadata
     descriptors: tuple[float | None, ...] | None = None  # of the raw text, see descriptors.Description
     words: bytes | None = None
+    generation: Generation | None = None  # of a generated answer; a table of its own
 
 
-_FIELDS = tuple(Prediction.__dataclass_fields__)
+_FIELDS = tuple(name for name in Prediction.__dataclass_fields__ if name != "generation")
 _FIRST_FIELDS = len(_FIELDS) - 2  # of a ledger written before descriptors were kept
 _PLAIN = ("id", "model", "version", "role", "text", "label", "tokens", "characters", "truncated", "metadata")
 _plain, _values = attrgetter(*_PLAIN), attrgetter(*_FIELDS)
@@ -69,7 +71,8 @@ def encode(predictions: Iterable[Prediction]) -> bytes:
             len(one.embedding),
             None if words is None else len(words),
         )
-        rows.append(_plain(one) + sizes)
+        more = () if one.generation is None else (asdict(one.generation),)
+        rows.append(_plain(one) + sizes + more)
         required = (one.at, one.score, one.queue_ms, one.run_ms, *one.scores)
         if not isfinite(sum(required)):
             raise ValueError("a prediction with a number that is none")
@@ -97,7 +100,7 @@ def decode(payload: bytes) -> list[Prediction]:
 
 
 def _binary(row: list[Any], numbers: Iterator[float], blob: BytesIO) -> Prediction:
-    plain, (scores, described, embedding, words) = row[: len(_PLAIN)], row[len(_PLAIN) :]
+    plain, (scores, described, embedding, words, *more) = row[: len(_PLAIN)], row[len(_PLAIN) :]
     at, score, similarity, queue_ms, run_ms = _taken(numbers, _NUMBERS)
     return Prediction(
         **dict(zip(_PLAIN, plain, strict=True)),
@@ -110,6 +113,7 @@ def _binary(row: list[Any], numbers: Iterator[float], blob: BytesIO) -> Predicti
         descriptors=None if described is None else tuple(map(_or_none, _taken(numbers, described))),
         embedding=_read(blob, embedding),
         words=None if words is None else _read(blob, words),
+        generation=from_ledger(*more) if more else None,
     )
 
 

@@ -20,7 +20,8 @@ from exporter.settings import Device, Precision
 from exporter.sketch import Sketch, fit_sketch
 from exporter.sketches import ReplayedRow, write_sketch
 from exporter.tables import reference, versions
-from trainer.artifact import Version, open_version
+from trainer.artifact import Version
+from trainer.decoder.sealed import Sealed, open_sealed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STALE_S = 86_400.0
@@ -43,7 +44,7 @@ def register(
     the version it already is. A crash leaves either the whole version or a staging folder that later goes.
     Raises trainer.errors.VersionRefusedError, ModelNameError, DeviceError.
     """
-    given = open_version(directory)
+    given = open_sealed(directory)
     model = checked_name(given.manifest.model)
     known = _registered(db, model, given.manifest_sha256)
     if known is not None:
@@ -52,7 +53,7 @@ def register(
     _sweep(staging, now)
     staged = staging / uuid4().hex
     _copy(directory, staged)
-    version = open_version(staged)
+    version = open_sealed(staged)
     answers = replay(version, threads=threads, device=device, precision=precision)
     with db.begin() as connection:
         lock_order(connection, _ORDER)
@@ -64,12 +65,12 @@ def register(
 
 
 def replay(
-    version: Version, *, threads: int, device: Device = "cpu", precision: Precision = "auto"
+    version: Sealed, *, threads: int, device: Device = "cpu", precision: Precision = "auto"
 ) -> list[Answer]:
     """The hold-out answered by the engine that will serve: training and serving cannot differ."""
     engine = open_engine(version, threads=threads, device=device, precision=precision)
     try:
-        return engine.run([row.text for row in version.holdout])
+        return engine.run([row.text for row in version.holdout]) if version.holdout else []
     finally:
         engine.close()
 
@@ -98,7 +99,7 @@ def _known(connection: Connection, model: str, manifest_sha256: str) -> str | No
 
 
 def _record(
-    connection: Connection, home: Path, version: Version, answers: Sequence[Answer], now: float
+    connection: Connection, home: Path, version: Sealed, answers: Sequence[Answer], now: float
 ) -> str:
     model = version.manifest.model
     highest = connection.scalar(select(func.max(versions.c.number)).where(versions.c.model == model))
@@ -125,12 +126,17 @@ def _record(
             created_at=now,
         )
     )
+    if isinstance(version, Version):
+        _record_reference(connection, version, name, answers)
+    return name
+
+
+def _record_reference(connection: Connection, version: Version, name: str, answers: Sequence[Answer]) -> None:
     rows = _reference_rows(version, name, answers)
     if rows:
         connection.execute(insert(reference), rows)
     if any(row.in_reference for row in version.holdout):
-        write_sketch(connection, model, name, sketch_of(version, answers))
-    return name
+        write_sketch(connection, version.manifest.model, name, sketch_of(version, answers))
 
 
 def sketch_of(version: Version, answers: Sequence[Answer]) -> Sketch:

@@ -21,7 +21,7 @@ from exporter.errors import (
 from exporter.registration import checked_name, register, replay
 from exporter.tables import VersionState, deployment_events, deployments, versions
 from exporter.trials import end_trial
-from trainer.artifact import Version, open_version
+from trainer.decoder.sealed import Sealed, open_sealed
 from trainer.errors import VersionRefusedError
 
 __all__ = [
@@ -150,12 +150,12 @@ def read_deployments(db: Engine) -> list[Row[Any]]:
         return list(connection.execute(select(*columns)))
 
 
-def read_version(db: Engine, model: str, version: str) -> Version:
+def read_version(db: Engine, model: str, version: str) -> Sealed:
     """The sealed version, in memory. Raises VersionRefusedError where it is not what was registered."""
     query = select(versions.c.path, versions.c.manifest_sha256)
     with db.connect() as connection:
         row = connection.execute(query.where(versions.c.model == model, versions.c.version == version)).one()
-    opened = open_version(Path(row.path))
+    opened = open_sealed(Path(row.path))
     if opened.manifest_sha256 != row.manifest_sha256:
         raise VersionRefusedError(opened.path, "its manifest is not the one that was registered")
     return opened

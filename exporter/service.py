@@ -19,9 +19,11 @@ from exporter.errors import (
     ClientDeadlineError,
     DeadlineError,
     ExporterError,
+    RequestError,
     StoppingError,
     UnknownModelError,
 )
+from exporter.generating.service import Generating, generates
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.outcomes import FAILURES, Outcomes
@@ -64,11 +66,15 @@ class Service:
         self._answering = Answering(
             fleet, ledger, settings, instruments, self._lanes, backlog, now=now, tracing=tracing
         )
-        instruments.queue.set_function(self._lanes.waiting)
+        self.generating = Generating(
+            fleet, ledger, settings, instruments, parked=self._parked, outcomes=self._outcomes, now=now
+        )
+        instruments.queue.set_function(lambda: self._lanes.waiting() + len(self.generating))
         self._draining = self._stopping = False
 
     def start(self) -> None:
         self._answering.start()
+        self.generating.start()
 
     def drain(self) -> None:
         """Be not ready from now on, so that load balancers turn away; still answer."""
@@ -78,6 +84,7 @@ class Service:
         """Answer what is queued, then end."""
         self._stopping = True
         self._answering.stop()
+        self.generating.stop()
         self._parked.close()
 
     def problems(self) -> list[str]:
@@ -97,11 +104,14 @@ class Service:
         """Answered and recorded predictions; by `version` and no other, where one is given.
 
         Raises UnknownModelError, QueueFullError, DeadlineError, StoppingError, LedgerWriteError,
-        EngineFailedError, ClientDeadlineError.
+        EngineFailedError, ClientDeadlineError, RequestError for a model that gives no labels.
         """
         if self._stopping:
             raise StoppingError
         deployed = self.fleet.route(model, None if version else self._key(inputs[0]))
+        if generates(deployed):
+            told = f"{model!r} generates text: ask /v1/chat/completions or /v1/completions."
+            raise RequestError(told, "model", code="wrong_task")
         request = self._request(deployed, inputs, terms)
         try:
             with self._watched(request, terms):

@@ -125,6 +125,25 @@ predictions = Table(
     Index("ix_predictions_at", "at", postgresql_using="brin"),
 )
 
+# Generated answers: what a prediction of the task text-generation has beside its row in `predictions`.
+generations = Table(
+    "generations",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("answer", Text),  # by the text policy; None where it is not kept
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("finish_reason", Text, nullable=False),  # generation.FinishReason
+    Column("first_token_ms", Double, nullable=False),  # since the request arrived
+    Column("tokens_per_s", Double),  # after the first token
+    Column("mean_logprob", Double, nullable=False),  # of the answer's tokens, natural logarithm
+    Column("min_logprob", Double, nullable=False),
+    Column("temperature", Double, nullable=False),
+    Column("top_p", Double, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("guided", Boolean, nullable=False),  # by a JSON schema
+)
+
 labels = Table(
     "labels",
     metadata,

@@ -31,7 +31,7 @@ REPORT, CARD = "report.json", "README.md"
 FILES = frozenset({MODEL, TOKENIZER, NEAREST, HOLDOUT})
 OPTIONAL = frozenset({TRAINED, RANGE_TEST, REPORT, CARD})  # versions of before have none
 PLAIN_ENGINES = ("cpu-fp32", "cuda-fp32")  # what runs model.onnx
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
 
 __all__ = [
     "FORMAT", "DataPrint", "EngineFile", "HoldoutRow", "Manifest", "Parity", "Version", "open_version",

@@ -10,14 +10,15 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 OPSETS = {"": 26, "ai.onnx": 26, "com.microsoft": 1}  # the newest that ONNX Runtime 1.31 runs, by domain
 
 
-def problem(content: bytes) -> str | None:
+def problem(content: bytes, *, beside: bool = False) -> str | None:
     """Why the bytes cannot be served, as the end of a sentence about them; None where they can.
+
+    `beside`: weights may lie in files beside it.
 
     >>> problem(b"no graph")
     'is not an ONNX model'
     """
     import onnx
-    from onnx.external_data_helper import uses_external_data
 
     try:
         model = onnx.load_model_from_string(content)
@@ -31,9 +32,24 @@ def problem(content: bytes) -> str | None:
             return f"wants operators of {used.domain!r}, which ONNX Runtime does not have"
         if used.version > newest:
             return f"wants version {used.version} of {used.domain or 'ONNX'}'s operators, known is {newest}"
-    if any(uses_external_data(tensor) for tensor in _tensors(model)):
+    if not beside and _locations(model):
         return "keeps weights in another file"
     return None
+
+
+def weight_files(content: bytes) -> set[str]:
+    """Names of the files in which a graph keeps weights."""
+    import onnx
+
+    return _locations(onnx.load_model_from_string(content))
+
+
+def _locations(model: Any) -> set[str]:
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    return {
+        str(ExternalDataInfo(tensor).location) for tensor in _tensors(model) if uses_external_data(tensor)
+    }
 
 
 def _tensors(message: Any) -> Iterator[Any]:

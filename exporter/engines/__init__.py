@@ -17,7 +17,8 @@ from typing import Protocol, cast
 from exporter.errors import NoEngineError
 from exporter.packing import Packing
 from exporter.settings import Device, Precision
-from trainer.artifact import EngineFile, Version
+from trainer.artifact import EngineFile
+from trainer.decoder.sealed import Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Engine(Protocol):
 
 
 def open_engine(
-    version: Version, *, threads: int, device: Device = "cpu", precision: Precision = "auto"
+    version: Sealed, *, threads: int, device: Device = "cpu", precision: Precision = "auto"
 ) -> Engine:
     """The first engine of the manifest for this device: manifests name the fastest first.
 
@@ -81,7 +82,7 @@ def open_engine(
     raise NoEngineError(version.path, named, sorted(known))
 
 
-def open_engines(version: Version, *, threads: int, device: Device = "cpu") -> dict[str, Engine]:
+def open_engines(version: Sealed, *, threads: int, device: Device = "cpu") -> dict[str, Engine]:
     """Every engine that the version may be served with on this device, by name."""
     return {
         name: module.open_version_engine(version, threads=threads)

@@ -8,12 +8,21 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 
 from prometheus_client import Counter, Histogram
 
 from exporter.access import Access
 from exporter.errors import RateLimitError, UnauthorizedError
-from exporter.http import decisions, documentation, native, open_inference, openai, operations
+from exporter.http import (
+    decisions,
+    documentation,
+    generation,
+    native,
+    open_inference,
+    openai,
+    operations,
+)
 from exporter.http.asgi import (
     Answer,
     Bodies,
@@ -50,6 +59,7 @@ def application(
     routes = [
         *native.routes(service, record, settings, instruments),
         *openai.routes(service, settings),
+        *generation.routes(service, settings),
         *decisions.routes(service, settings),
         *open_inference.routes(service, settings),
         *operations.routes(service, instruments),
@@ -137,13 +147,14 @@ def _not_routed(call: Call, methods: Methods) -> Answer:
 
 
 async def _send(send: Send, answer: Answer, request_id: bytes) -> None:
-    headers = [
-        (b"content-type", answer.media_type),
-        (b"content-length", b"%d" % len(answer.body)),
-        (b"x-request-id", request_id),
-        *answer.headers,
-    ]
+    headers = [(b"content-type", answer.media_type), (b"x-request-id", request_id), *answer.headers]
+    if answer.stream is None:
+        headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if answer.stream is not None:
+        async with aclosing(answer.stream) as chunks:  # also where the client goes between two of them
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": answer.body})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -24,10 +24,13 @@ to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=
 
 @dataclass(slots=True)
 class Answer:
+    """A `stream` is sent in place of the body, as it comes; it tells of its own errors."""
+
     body: bytes
     status: int = 200
     headers: Headers = ()
     media_type: bytes = b"application/json"
+    stream: AsyncGenerator[bytes] | None = None
 
 
 def json_answer(content: Any, status: int = 200, headers: Headers = ()) -> Answer:

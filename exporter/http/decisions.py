@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from exporter.errors import RequestError
 from exporter.http.asgi import Answer, Call, Route, json_answer
-from exporter.http.openai import last_user_message, user_metadata
+from exporter.http.messages import user_metadata
+from exporter.http.openai import last_user_message
 from exporter.http.terms import terms
 from exporter.recording import Input
 from exporter.requests import (

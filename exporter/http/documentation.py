@@ -54,8 +54,13 @@ _OPERATIONS = {
         text="They are recorded as predictions. Each item has its `id`.",
     ),
     "POST /v1/chat/completions": _Described(
-        "Classify the last user message of a chat", "ChatCompletion", "ChatRequest",
-        text="A classifier answers with its label. `id` is the prediction's id.",
+        "Answer a chat, or classify its last user message", "ChatCompletion", "ChatRequest",
+        text="A language model generates, a classifier answers with its label. `id` is the prediction's id. "
+        "With `stream` the answer comes as server-sent events.",
+    ),
+    "POST /v1/completions": _Described(
+        "Continue a text", "ChatCompletion", "CompletionRequest",
+        text="Of language models. `id` is the prediction's id. With `stream` as server-sent events.",
     ),
     "GET /v2": _Described("The server, in the Open Inference Protocol", "Object"),
     "GET /v2/health/live": _Described("Alive?"),

@@ -8,24 +8,23 @@ from __future__ import annotations
 import math
 import time
 from base64 import b64encode
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from exporter.deployed import Deployed
 from exporter.errors import RequestError
+from exporter.http import generation
 from exporter.http.asgi import Answer, Call, Route, json_answer, to_json
+from exporter.http.messages import MAX_MESSAGES, message_text, user_metadata
 from exporter.http.terms import terms
-from exporter.prediction import Metadata, Prediction
+from exporter.prediction import Prediction
 from exporter.recording import Input
 from exporter.requests import (
-    MAX_METADATA_CHARACTERS,
     MAX_MODEL_CHARACTERS,
     input_of,
     json_object,
     list_of,
-    metadata_of,
     one_of,
     parse_json,
     text_of,
@@ -33,7 +32,6 @@ from exporter.requests import (
 from exporter.service import Served, Service
 from exporter.settings import ExporterSettings
 
-MAX_MESSAGES = 1000
 MAX_TOP_LOGPROBS = 20  # OpenAI's; /v1/decisions has every probability
 _MEANINGLESS = ("tools", "functions", "tool_choice", "audio", "prediction")  # a classifier cannot do these
 
@@ -55,6 +53,8 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
 
     async def chat(call: Call) -> Answer:
         request = json_object(parse_json(await call.body()), None)
+        if service.generating.generates(text_of(request.get("model"), "model", MAX_MODEL_CHARACTERS)):
+            return await generation.chat(service, settings, call, request)
         name, given = _conversation(request, settings)
         alternatives = _alternatives(request)
         served = await service.predict(name, [given], terms(call))
@@ -73,15 +73,6 @@ def routes(service: Service, settings: ExporterSettings) -> list[Route]:
     ]
 
 
-def message_text(message: dict[str, Any], param: str, kind: str) -> str:
-    """The text of a message's content: a text, or parts of this type. Raises RequestError."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = list_of(content, f"{param}.content", MAX_MESSAGES)
-    return "\n".join(_part(part, f"{param}.content[{number}]", kind) for number, part in enumerate(parts))
-
-
 def last_user_message(given: Any, param: str, kind: str) -> tuple[str, str]:
     """(text, its name) of the last message whose role is user: what a classifier judges."""
     messages = list_of(given, param, MAX_MESSAGES)
@@ -90,22 +81,6 @@ def last_user_message(given: Any, param: str, kind: str) -> tuple[str, str]:
         if json_object(messages[number], name).get("role") == "user":
             return message_text(messages[number], name, kind), name
     raise RequestError(f"`{param}` has no message of the role user.", param)
-
-
-def user_metadata(request: dict[str, Any], names: Sequence[str]) -> Metadata:
-    """`metadata`, and the client's name for its user, by which a canary can draw."""
-    found = metadata_of(request.get("metadata"), "metadata")
-    name = next((name for name in names if request.get(name) is not None), None)
-    if name is not None:
-        found.setdefault("user", text_of(request[name], name, MAX_METADATA_CHARACTERS))
-    return found
-
-
-def _part(part: Any, param: str, kind: str) -> str:
-    found = json_object(part, param)
-    if found.get("type") != kind or not isinstance(found.get("text"), str):
-        raise RequestError(f'{param} must be {{"type": "{kind}", "text"}}: the models read text only.', param)
-    return str(found["text"])
 
 
 def _model(service: Service, deployed: Deployed) -> dict[str, Any]:

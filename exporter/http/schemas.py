@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from exporter.http.generation_requests import MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TEMPERATURE
 from exporter.requests import (
     MAX_ID_CHARACTERS,
     MAX_LABEL_CHARACTERS,
@@ -142,6 +143,7 @@ def _openai(text: Schema, most: int) -> dict[str, Schema]:
             {
                 "model": MODEL,
                 "messages": _list(message, 1),
+                **_generated(),
                 "logprobs": {"type": "boolean"},
                 "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
                 "stream": {"type": "boolean"},
@@ -150,7 +152,24 @@ def _openai(text: Schema, most: int) -> dict[str, Schema]:
             },
             ["model", "messages"],
         ),
+        "CompletionRequest": _object(
+            {"model": MODEL, "prompt": text | {"minLength": 1}, **_generated()}, ["model", "prompt"]
+        ),
         "ChatCompletion": _object({"id": TEXT, "object": TEXT, "choices": _list(ANY_OBJECT, 1)}, ["choices"]),
+    }
+
+
+def _generated() -> dict[str, Schema]:
+    """What a language model is asked beside its prompt; classifiers pass over it."""
+    stop = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
+    return {
+        "max_tokens": {"type": "integer", "minimum": 1},
+        "temperature": {"type": "number", "minimum": 0, "maximum": MAX_TEMPERATURE},
+        "top_p": SHARE,
+        "seed": {"type": "integer", "minimum": 0},
+        "stop": {"anyOf": [stop, _list(stop, 0, MAX_STOPS), {"type": "null"}]},
+        "response_format": ANY_OBJECT,
+        "stream": {"type": "boolean"},
     }
 
 

@@ -37,6 +37,13 @@ class NothingServesError(MonitorError):
         super().__init__(f"Nothing answers as {model!r}. Name a version: trueup bench engines {model} v1.")
 
 
+class NoTextsError(MonitorError):
+    """A language model, whose engines are timed by tokens."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model!r} generates text; only classifiers are timed here.")
+
+
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """One pass over all texts; the first one does not count."""
@@ -56,6 +63,8 @@ def engines(
         raise NothingServesError(model)
     registry.version_path(context.db, model, name)  # says so where it is unknown
     opened = registry.read_version(context.db, model, name)
+    if not isinstance(opened, Version):
+        raise NoTextsError(model)
     settings = context.settings.exporter
     asked = speed.mixed_texts(opened, texts)
     ids = speed.read(opened, asked)

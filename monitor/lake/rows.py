@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, delete, select
 
-from exporter.tables import predictions
+from exporter.tables import generations, predictions
 from monitor.lake.bounds import unwanted
 from monitor.lake.days import DAY_S, Day
 from monitor.lease import brief
@@ -63,12 +63,17 @@ def schema() -> Any:
 
 
 def remove(db: Engine, groups: Iterable[list[int]]) -> int:
-    """Delete predictions by `seq`, a batch a transaction; returns how many were there."""
+    """Delete predictions by `seq`, a batch a transaction; returns how many were there.
+
+    Generated answers go with them: they are not in the files.
+    """
     gone = 0
     for seqs in groups:
         for start in range(0, len(seqs), _BATCH):
             with brief(db) as connection:
                 batch = predictions.c.seq.in_(seqs[start : start + _BATCH])
+                ids = select(predictions.c.id).where(batch)
+                connection.execute(delete(generations).where(generations.c.prediction_id.in_(ids)))
                 gone += connection.execute(delete(predictions).where(batch)).rowcount
     return gone
 

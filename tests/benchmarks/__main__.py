@@ -18,6 +18,7 @@ python -m tests.benchmarks.report_cost [--quick]    the Evidently child
 python -m tests.benchmarks.page                     the status page: 50 models, 90 days, in Chromium
 python -m tests.benchmarks.engines                  engines of MiniLM beside torch; kept under results/
 python -m tests.benchmarks.serving [VERSION TEXTS]  `make bench-serving`: beside the bare graph and peers
+python -m tests.benchmarks.decoder BASE FOLDER …    decoders beside transformers and genai
 python -m tests.benchmarks.ledger_cost              what recording costs
 python -m tests.benchmarks.endurance PART           kills, restarts, swaps, a million requests
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`

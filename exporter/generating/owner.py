@@ -1,0 +1,164 @@
+"""The one thread that asks decoders: no more answers at a time than a graph has rows, the others wait.
+
+An answer's last event leaves once its row is in the ledger. A client that leaves ends its answer with the
+next token; what was generated until then is recorded, as cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from exporter.decoder_engine import DecoderEngine
+from exporter.errors import EngineFailedError, LedgerWriteError, QueueFullError
+from exporter.generating.batch import Batch
+from exporter.generating.recorded import recorded
+from exporter.generating.turn import Done, Event, Listener, Turn
+from exporter.instruments import Instruments
+from exporter.ledger import Ledger
+from exporter.redact import keeping
+from exporter.settings import ExporterSettings
+
+Told = tuple[Listener, Event]
+_log = structlog.get_logger()
+
+
+class Owner:
+    """Turns in, events out."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: ExporterSettings,
+        instruments: Instruments,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._ledger, self._settings, self._instruments, self._now = ledger, settings, instruments, now
+        slow = instruments.redaction_timeouts.inc
+        self._keep = keeping(settings.store_text, settings.redact, timed_out=slow)
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._new: deque[Turn] = deque()
+        self._batches: dict[DecoderEngine, Batch] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="generator", daemon=True)
+
+    def __len__(self) -> int:
+        """Turns that have not begun."""
+        return len(self._new) + sum(len(batch.waiting) for batch in list(self._batches.values()))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer what waits, then end."""
+        self._stopping = True
+        self._arrived.set()
+        self._thread.join()
+
+    def submit(self, turn: Turn) -> None:
+        """Raises QueueFullError."""
+        with self._lock:
+            if len(self) >= self._settings.queue_limit:
+                raise QueueFullError(self._settings.queue_limit)
+            self._new.append(turn)
+        self._arrived.set()
+
+    def _work(self) -> None:
+        while not (self._stopping and not self._new and not self._batches):
+            try:
+                self._round()
+            except Exception:  # the only such thread must outlive what nobody foresaw
+                _log.exception("generating_failed")
+
+    def _round(self) -> None:
+        if not self._batches and not self._new:
+            self._arrived.wait()
+        if not self._stopping:
+            self._arrived.clear()
+        while self._new:
+            turn = self._new.popleft()
+            self._batches.setdefault(turn.engine, Batch(turn.engine)).waiting.append(turn)
+        for engine, batch in list(self._batches.items()):
+            self._advance(batch)
+            if not batch:
+                del self._batches[engine]
+
+    def _advance(self, batch: Batch) -> None:
+        told: list[Told] = []
+        ended = self._without_left(batch)
+        try:
+            for turn, piece in batch.advance():
+                if piece and not turn.left:
+                    told.append((turn.listener, piece))
+                if turn.finish is not None:
+                    ended.append(turn)
+        except Exception as error:  # the thread must outlive a bad prompt; those who wait are told
+            told += self._failed(batch, error)
+        told += self._finished(ended)
+        deliver(told)
+
+    def _without_left(self, batch: Batch) -> list[Turn]:
+        """Take out whom nobody listens to; those who had begun to speak are to be recorded."""
+        for turn in [turn for turn in batch.waiting if turn.left]:
+            batch.waiting.remove(turn)
+        gone = [turn for turn in batch.turns() if turn.left]
+        for turn in gone:
+            batch.drop(turn)
+            turn.finish = "cancelled"
+        return [turn for turn in gone if turn.tokens]
+
+    def _failed(self, batch: Batch, error: Exception) -> list[Told]:
+        turns = list(batch.turns())
+        batch.clear()
+        for turn in turns:
+            deployed = turn.deployed
+            _log.error(
+                "generation_failed", model=deployed.model, version=deployed.version,
+                error=type(error).__qualname__, request=turn.request,
+            )  # fmt: skip
+        return [
+            (turn.listener, EngineFailedError(turn.deployed.model, turn.deployed.version))
+            for turn in turns
+            if turn.finish is None
+        ]
+
+    def _finished(self, turns: Sequence[Turn]) -> list[Told]:
+        """Record, then tell."""
+        if not turns:
+            return []
+        rows = [recorded(turn, at=self._now(), keep=self._keep) for turn in turns]
+        try:
+            self._ledger.append([prediction for prediction, _ in rows])
+        except LedgerWriteError as error:
+            self._instruments.ledger_errors.inc()
+            if self._settings.on_full == "refuse":
+                return [(turn.listener, error) for turn in turns]
+            self._instruments.unrecorded.inc(len(rows))
+        for turn in turns:
+            self._instruments.predictions.labels(turn.deployed.model, turn.deployed.version).inc()
+        return [
+            (turn.listener, Done(prediction, generation, turn.text))
+            for turn, (prediction, generation) in zip(turns, rows, strict=True)
+        ]
+
+
+def deliver(told: Sequence[Told]) -> None:
+    """Hand events to the loops that wait for them, one call a loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[Told]] = defaultdict(list)
+    for one in told:
+        loops[one[0].loop].append(one)
+    for loop, own in loops.items():
+        with suppress(RuntimeError):  # a closed loop: nobody waits
+            loop.call_soon_threadsafe(_put, own)
+
+
+def _put(told: Sequence[Told]) -> None:
+    for listener, event in told:
+        listener.put(event)

@@ -1,0 +1,43 @@
+"""What is kept of one generated answer beside its prediction: the row of `generations`.
+
+Its prediction has the prompt as its text, the finish reason as its label, and as its score the geometric mean
+of the answer's token probabilities; so what watches predictions watches generations, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, insert
+
+from exporter.tables import generations
+
+FinishReason = Literal["stop", "length", "cancelled"]  # "cancelled": the client went away before the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    answer: str | None  # by the text policy
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: FinishReason
+    first_token_ms: float  # since the request arrived
+    tokens_per_s: float | None  # after the first one; None where there is no other
+    mean_logprob: float  # of the answer's tokens under the model: temperature 1, no top_p, no schema
+    min_logprob: float
+    temperature: float
+    top_p: float
+    seed: int
+    guided: bool  # by a JSON schema
+
+
+def insert_generations(connection: Connection, pairs: list[tuple[str, Generation]]) -> None:
+    """`pairs`: prediction id and what belongs to it, in the transaction that stores the predictions."""
+    if pairs:
+        connection.execute(insert(generations), [{"prediction_id": id_} | asdict(one) for id_, one in pairs])
+
+
+def from_ledger(found: dict[str, Any]) -> Generation:
+    """What `asdict` made. Raises TypeError for anything else."""
+    return Generation(**found)

@@ -1,0 +1,165 @@
+"""A language model becomes a sealed version: proved, opened from the bytes that were hashed, or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.decoders import CONTEXT, PROMPTS, tiny_llama
+from trainer.artifact import open_version
+from trainer.decoder.errors import BuilderError, PerplexityError, ProofTextsError, TokensDifferError
+from trainer.decoder.export import export
+from trainer.decoder.graph import DecoderGraph, greedy, prompt_logits
+from trainer.decoder.make import make_decoder
+from trainer.decoder.proof import Gate, prove
+from trainer.decoder.sealed import open_decoder, open_sealed, template_of
+from trainer.errors import VersionRefusedError
+
+IDS = [list(prompt.encode()) for prompt in PROMPTS]
+
+
+@pytest.fixture
+def copied(tiny_decoder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_decoder, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="module")
+def graph(tiny_decoder: Path) -> DecoderGraph:
+    version = open_decoder(tiny_decoder)
+    return DecoderGraph(version.path, version.files, threads=1, rows=4)
+
+
+def test_a_version_says_what_was_proved(tiny_decoder: Path) -> None:
+    manifest = open_sealed(tiny_decoder).manifest
+    assert (manifest.task, manifest.labels, manifest.max_tokens) == ("text-generation", [], CONTEXT)
+    assert list(manifest.engines) == ["decoder-cpu"]
+    assert (manifest.parity.label_agreement, manifest.parity.rows) == (1.0, len(PROMPTS))
+    assert manifest.parity.max_abs < 1e-3
+    assert manifest.metrics["perplexity"] == pytest.approx(manifest.metrics["torch_perplexity"], rel=1e-4)
+    assert set(manifest.files) >= {"model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json"}
+
+
+def test_answers_in_a_batch_are_those_of_a_prompt_alone_to_the_last_bit(graph: DecoderGraph) -> None:
+    graph.reserve(64)
+    alone = []
+    for ids in IDS:
+        first = int(prompt_logits(graph, 0, ids).argmax())
+        alone.append((first, np.array(graph.step([first], [len(ids) + 1])[0])))
+    for row, ids in enumerate(IDS):
+        prompt_logits(graph, row, ids)
+    together = graph.step([first for first, _ in alone], [len(ids) + 1 for ids in IDS])
+    for (_, logits), row in zip(alone, together, strict=True):
+        assert np.array_equal(logits, row)
+
+
+def test_a_row_that_moved_goes_on_as_before(graph: DecoderGraph) -> None:
+    graph.reserve(64)
+    for row, ids in enumerate(IDS):
+        prompt_logits(graph, row, ids)
+    expected = graph.step([5, 5, 5], [len(ids) + 1 for ids in IDS])[2].copy()
+    graph.move(2, 0, len(IDS[2]))
+    assert np.array_equal(graph.step([5], [len(IDS[2]) + 1])[0], expected)
+
+
+def test_room_for_a_longer_row_keeps_the_others(tiny_decoder: Path) -> None:
+    version = open_decoder(tiny_decoder)
+    made = DecoderGraph(version.path, version.files, threads=1, rows=2)
+    made.reserve(20)
+    prompt_logits(made, 1, IDS[0])
+    prompt_logits(made, 0, IDS[1][:8])
+    expected = made.step([5, 5], [9, len(IDS[0]) + 1]).copy()
+    made._length = 20  # as if it had begun so small
+    made._past = [np.ascontiguousarray(past[:, :, :20]) for past in made._past]
+    made.reserve(200)
+    assert np.array_equal(made.step([5, 5], [9, len(IDS[0]) + 1]), expected)
+
+
+def test_more_prompts_than_rows_are_answered_in_turn(graph: DecoderGraph) -> None:
+    assert greedy(graph, [*IDS, *IDS], 4) == 2 * greedy(graph, IDS, 4)
+
+
+def test_an_export_of_another_model_is_refused(tmp_path: Path, graph: DecoderGraph) -> None:
+    other = tiny_llama(tmp_path / "other", seed=1)
+    with pytest.raises(TokensDifferError, match="3 of 3"):
+        prove(graph, other, IDS, Gate(tokens=4), "fp32")
+
+
+def test_a_precision_that_costs_too_much_is_refused_with_its_number(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(PerplexityError, match=r"int4 is refused: its perplexity is [\d.]+, torch's [\d.]+"):
+        make_decoder(
+            tiny_base, tmp_path / "out", model="writer", precision="int4", prompts=PROMPTS, now=0.0,
+            gate=Gate(tokens=2, perplexity_rise=-0.99),
+        )  # fmt: skip
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_few_tokens_prove_nothing(tiny_base: Path, graph: DecoderGraph) -> None:
+    with pytest.raises(ProofTextsError, match="not enough data"):
+        prove(graph, tiny_base, [[5, 6]], Gate(), "fp32")
+
+
+def test_a_folder_that_is_no_model_is_refused_by_the_builder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["Nothing"]}')
+    with pytest.raises(BuilderError, match="cannot export"):
+        export(tmp_path, tmp_path / "out", "fp32")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json"])
+def test_a_changed_file_is_refused(copied: Path, name: str) -> None:
+    with (copied / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(VersionRefusedError, match="sha256 differs"):
+        open_sealed(copied)
+
+
+def test_links_strange_files_and_other_tasks_are_refused(copied: Path, tmp_path: Path) -> None:
+    (copied / "tokenizer.json").rename(tmp_path / "elsewhere.json")
+    (copied / "tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(VersionRefusedError, match="link"):
+        open_sealed(copied)
+    (copied / "tokenizer.json").unlink()
+    shutil.copy(tmp_path / "elsewhere.json", copied / "tokenizer.json")
+    open_sealed(copied)
+    (copied / "run.py").touch()
+    with pytest.raises(VersionRefusedError, match=r"run\.py"):
+        open_sealed(copied)
+    (copied / "run.py").unlink()
+    with pytest.raises(VersionRefusedError, match="should hold"):
+        open_version(copied)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    (copied / "manifest.json").write_text(json.dumps(manifest | {"task": "classification"}))
+    with pytest.raises(VersionRefusedError, match="its task"):
+        open_sealed(copied)
+
+
+@pytest.mark.parametrize("location", ["../elsewhere.bin", "/etc/passwd", "model.onnx.data"])
+def test_a_graph_whose_weights_nobody_hashed_is_refused(copied: Path, location: str) -> None:
+    graph = onnx.load(copied / "model.onnx", load_external_data=False)
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    (copied / "model.onnx").write_bytes(graph.SerializeToString())
+    (copied / "model.onnx.data").unlink()
+    manifest = json.loads((copied / "manifest.json").read_text())
+    del manifest["files"]["model.onnx.data"]
+    manifest["files"]["model.onnx"] = sha256((copied / "model.onnx").read_bytes()).hexdigest()
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(VersionRefusedError, match="keeps weights in"):
+        open_sealed(copied)
+
+
+def test_a_configuration_of_something_else_is_refused(tiny_decoder: Path) -> None:
+    version = open_decoder(tiny_decoder)
+    with pytest.raises(VersionRefusedError, match="none of a decoder"):
+        DecoderGraph(version.path, version.files | {"genai_config.json": b"{}"}, threads=1)
+
+
+def test_a_folder_may_have_no_chat_template() -> None:
+    assert template_of({"tokenizer_config.json": b"{}"}) is None

@@ -1,0 +1,159 @@
+"""An exported decoder, run: a prompt in one row, then one token of many rows at a time.
+
+Keys and values of every row lie in one buffer [rows, heads, length, size] for each layer, in which the graph
+reads and writes in place (GroupQueryAttention with past and present at one address). A row is filled alone,
+then decoded beside any others: the operator takes each row's own length, so rows join and leave between two
+steps, and none is padded. onnxruntime-genai offers that on CUDA only; with its Generators, one for each
+request, a processor gives a sixth of the tokens (SmolLM2-135M in fp32, tests/benchmarks/decoder.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import VersionRefusedError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CONFIG, MODEL, WEIGHTS = "genai_config.json", "model.onnx", "model.onnx.data"
+CHUNK = 256  # tokens of a prompt in one run: what others wait between two of their tokens
+_FIRST_LENGTH = 512
+
+
+class DecoderGraph:
+    """A session over the verified bytes of a model folder; not for several threads at once."""
+
+    def __init__(self, path: Path, files: dict[str, bytes], *, threads: int, rows: int = 8) -> None:
+        """`rows` at a time at most. Raises VersionRefusedError."""
+        self._session = _session(files, threads)
+        config = _config(path, files[CONFIG])
+        decoder = config["decoder"]
+        self.context = int(config["context_length"])
+        ends = config["eos_token_id"]
+        self.ends = frozenset(ends if isinstance(ends, list) else [ends])
+        self.vocabulary = int(self._session.get_outputs()[0].shape[-1])
+        self.rows = rows
+        layers, heads = int(decoder["num_hidden_layers"]), int(decoder["num_key_value_heads"])
+        self._names = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+        self._shape = (heads, int(decoder["head_size"]))
+        self._past: list[Array] = []
+        self._length = 0
+        self.provider: str = self._session.get_providers()[0]
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for rows of so many tokens; what lies in the rows stays."""
+        if tokens <= self._length:
+            return
+        length = max(self._length, _FIRST_LENGTH)
+        while length < tokens:
+            length *= 2
+        length = max(tokens, min(length, self.context))
+        heads, size = self._shape
+        # Zeros cost nothing until they are touched, so a long context takes memory only where it is used.
+        grown = [np.zeros((self.rows, heads, length, size), dtype=np.float32) for _ in self._names]
+        for new, old in zip(grown, self._past, strict=bool(self._past)):
+            new[:, :, : self._length] = old
+        self._past, self._length = grown, length
+
+    def release(self) -> None:
+        """Give the rows' memory back; all of them are forgotten."""
+        self._past, self._length = [], 0
+
+    def fill(self, row: int, ids: Sequence[int], start: int = 0) -> Array:
+        """Write tokens `start`… of a row, at most CHUNK of them; logits [tokens, vocabulary], fp32."""
+        self.reserve(start + len(ids))
+        tokens = np.array([ids], dtype=np.int64)
+        mask = np.ones((1, start + len(ids)), dtype=np.int64)
+        logits: Array = self._run(tokens, mask, slice(row, row + 1))[0]
+        return logits
+
+    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
+        """One more token of the rows 0…; `lengths` count it. Logits [rows, vocabulary], fp32."""
+        counts = np.array(lengths)[:, None]
+        mask = (np.arange(max(lengths)) < counts).astype(np.int64)
+        ids = np.array(tokens, dtype=np.int64)[:, None]
+        logits: Array = self._run(ids, mask, slice(0, len(tokens)))[:, -1]
+        return logits
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Let the row `target` become a copy of the first tokens of `source`."""
+        for past in self._past:
+            past[target, :, :length] = past[source, :, :length]
+
+    def _run(self, ids: Array, mask: Array, rows: slice) -> Array:
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("input_ids", ids)
+        binding.bind_cpu_input("attention_mask", mask)
+        for name, past in zip(self._names, self._past, strict=True):
+            part = past[rows]  # contiguous, for rows come first
+            place = ("cpu", 0, np.float32, part.shape, part.ctypes.data)
+            binding.bind_input(f"past_key_values.{name}", *place)
+            binding.bind_output(f"present.{name}", *place)
+        binding.bind_output("logits", "cpu")
+        self._session.run_with_iobinding(binding)
+        found: Array = binding.get_outputs()[-1].numpy()
+        return found
+
+
+def greedy(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+    """Up to `tokens` likeliest tokens after every prompt, its end included; `graph.rows` at a time."""
+    answers: list[list[int]] = []
+    for start in range(0, len(prompts), graph.rows):
+        answers += _greedy(graph, prompts[start : start + graph.rows], tokens)
+    return answers
+
+
+def _greedy(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+    graph.reserve(max(map(len, prompts)) + tokens)
+    answers = [[int(prompt_logits(graph, row, ids).argmax())] for row, ids in enumerate(prompts)]
+    lengths = [len(ids) for ids in prompts]
+    for _ in range(tokens - 1):
+        lengths = [length + 1 for length in lengths]
+        found = graph.step([answer[-1] for answer in answers], lengths).argmax(1)
+        for answer, token in zip(answers, found.tolist(), strict=True):
+            answer.append(token)
+    return [_ended(answer, graph.ends) for answer in answers]
+
+
+def prompt_logits(graph: DecoderGraph, row: int, ids: Sequence[int]) -> Array:
+    """Logits [vocabulary] after a whole prompt."""
+    for start in range(0, len(ids), CHUNK):
+        logits = graph.fill(row, ids[start : start + CHUNK], start)
+    return np.array(logits[-1])
+
+
+def _ended(answer: list[int], ends: frozenset[int]) -> list[int]:
+    for place, token in enumerate(answer):
+        if token in ends:
+            return answer[: place + 1]
+    return answer
+
+
+def _config(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        model: dict[str, Any] = json.loads(content)["model"]
+        for key in ("context_length", "eos_token_id", "decoder"):
+            model[key]
+        for key in ("num_hidden_layers", "num_key_value_heads", "head_size"):
+            model["decoder"][key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise VersionRefusedError(path, f"{CONFIG} is none of a decoder ({error})") from error
+    return model
+
+
+def _session(files: dict[str, bytes], threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves neighbours
+    weights = files.get(WEIGHTS)
+    if weights is not None:  # from the bytes that were hashed; a graph that names another file finds none
+        options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
+    return onnxruntime.InferenceSession(files[MODEL], options, providers=["CPUExecutionProvider"])
