@@ -21,6 +21,8 @@ python -m tests.benchmarks.serving [VERSION TEXTS]  `make bench-serving`: beside
 python -m tests.benchmarks.decoder BASE FOLDER …    decoders beside transformers and genai
 python -m tests.benchmarks.ledger_cost              what recording costs
 python -m tests.benchmarks.endurance PART           kills, restarts, swaps, a million requests
+python -m tests.benchmarks.llm_task FOLDER          what a decoder of 135M learns of the house format, by LoRA
+python -m tests.benchmarks.adapter_swap BASE ADAPTER  a LoRA adapter swapped in genai, beside torch
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`
 python -m tests.benchmarks.architectures            encoders of ten architectures by every route of export
 python -m tests.benchmarks.exports                  MiniLM: seconds of an export; what int8 and fp16 cost
