@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from exporter import registry
 from exporter.database import clock, lock_order
+from exporter.tables import versions
 from exporter.trials import on_trial
 from monitor import episodes, history, lineage, policy
 from monitor.jobs import JobRefused, enqueue
@@ -44,19 +45,27 @@ def ask_retrain(
         if version is None:
             raise JobRefused(model, "it has no champion to start from")
         situation = situate(connection, model, version, asked, retrains, now)
-        decision = policy.decide(situation, limits(settings))
+        decision = policy.decide(situation, limits(settings, read_rung(connection, model, version, settings)))
         if decision.action != "retrain":
             return decision, None
         job = queue(connection, model, version, decision, monitor, now, key)
     return decision, job
 
 
-def limits(settings: ModelSettings) -> policy.Limits:
+def read_rung(connection: Connection, model: str, version: str, settings: ModelSettings) -> str:
+    """The rung that a retrain of the version would train."""
+    if settings.retrain_rung != "same":
+        return settings.retrain_rung
+    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
+    return str(connection.execute(query).scalar_one()["rung"])
+
+
+def limits(settings: ModelSettings, rung: str) -> policy.Limits:
     """The policy's view of [models.NAME]."""
     return policy.Limits(
         min_labels=settings.min_labels,
         label_growth=settings.label_growth,
-        proof_labels=_proof_labels(settings),
+        proof_labels=_proof_labels(settings, rung),
         new_labels=settings.new_labels,
         recover=settings.recover,
         margin=settings.margin,
@@ -67,10 +76,12 @@ def limits(settings: ModelSettings) -> policy.Limits:
     )
 
 
-def _proof_labels(settings: ModelSettings) -> int:
-    """Labels from which the verdict of a refresh has the rows it needs."""
+def _proof_labels(settings: ModelSettings, rung: str) -> int:
+    """Labels from which the verdict of a refresh has the rows it needs: a head's labels are all proof."""
     nothing = Pairs(both=0, only_champion=0, only_challenger=0, neither=0)
     rows = math.ceil(_SLACK * non_inferiority(nothing, settings.margin).rows_needed)
+    if rung == "head":
+        return rows
     counts = range(2 * rows, 2 + math.ceil(2 * rows / settings.verdict_share))
     return next((count for count in counts if proof_rows(count, settings.verdict_share) >= rows), 0)
 

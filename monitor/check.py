@@ -18,7 +18,7 @@ from exporter import registry
 from exporter.database import lock_order
 from exporter.tables import deployments
 from monitor import history, policy
-from monitor.asking import DECISIONS, ask_retrain, database_now, limits, queue, situate
+from monitor.asking import DECISIONS, ask_retrain, database_now, limits, queue, read_rung, situate
 from monitor.causes import observe_causes
 from monitor.evidence import Evidence
 from monitor.facts import Facts, Judged, judge_facts, prepare_facts, read_facts, report_facts
@@ -147,7 +147,8 @@ def _write(
             log_page_line=page_line(facts.alpha),
             exceeded=judged.report.exceeded if judged.report else (),
         )
-        decision = policy.decide(situation, limits(settings))
+        rung = read_rung(connection, model, version, settings)
+        decision = policy.decide(situation, limits(settings, rung))
         checked = _insert(connection, facts, judged, situation, decision, now)
         window = facts.window
         onset = window.first_seq if window else facts.cursor.seq

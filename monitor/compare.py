@@ -13,8 +13,18 @@ from exporter import registry
 from exporter.settings import Device, Precision
 from exporter.tables import predictions, reference
 from monitor.compose import Pairing
-from monitor.verdict import SCORE_DIGITS, Comparison, PairedRow, Said, frequent, measure, names
+from monitor.verdict import (
+    SCORE_DIGITS,
+    Comparison,
+    CrossfitRows,
+    PairedRow,
+    Said,
+    frequent,
+    measure,
+    names,
+)
 from trainer.artifact import Version, open_version
+from trainer.crossfit import FOLDS, read_unseen
 from trainer.duplicates import repeated
 from trainer.rows import read_snapshot
 
@@ -29,6 +39,7 @@ class Answered:
     scores: Sequence[float]
     truth: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
 
 
 def compare(
@@ -42,19 +53,22 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "auto",
 ) -> Comparison:
-    """Pair the answers to every hold-out row with a truth that does not nearly repeat a training row.
+    """Pair the answers to every labelled row that does not nearly repeat a training row.
 
-    The champion's answers to recent rows are those that clients got. Also measures what an answer costs:
-    some seconds. Raises VersionRefusedError, DataError.
+    The champion's answers to recent and to cross-fitted rows are those that clients got. Also measures
+    what an answer costs: some seconds. Raises VersionRefusedError, DataError.
     """
     champion, challenger = (
         open_version(registry.version_path(db, model, name)) for name in (pairing.parent, version)
     )
     texts = [row.text for row in challenger.holdout]
     snapshot = home / "data" / f"{challenger.manifest.data.sha256}.parquet"
-    learnt = repeated(texts, (row.text for row in read_snapshot(snapshot)))
+    trained = [row.text for row in read_snapshot(snapshot)]
+    learnt = repeated(texts, trained)
     known = _champions(db, model, pairing)
-    common = set(frequent(one.metadata for _, one in known.values()))
+    served = _recorded(db, pairing.judged_ids)
+    common = set(frequent(one.metadata for one in (*(one for _, one in known.values()), *served.values())))
+    crossed = _crossfitted(pairing, served, trained, champion, common)
     answered = {
         row: (*known[row], one)
         for row, one in _replayed(db, model, version).items()
@@ -65,12 +79,61 @@ def compare(
         for row, (key, one, other) in answered.items()
         if row not in learnt
     }
+    recent = [one for row, one in pairs.items() if row >= pairing.base_rows]
+    base = [one for row, one in pairs.items() if row < pairing.base_rows]
+    left_out = [key for row, (key, _, _) in answered.items() if row in learnt]
     return Comparison(
-        recent=tuple(one for row, one in pairs.items() if row >= pairing.base_rows),
-        base=tuple(one for row, one in pairs.items() if row < pairing.base_rows),
+        recent=(*recent, *crossed.recent),
+        base=(*base, *crossed.old),
         cost=measure(champion, challenger, texts, threads=threads, device=device, precision=precision),
-        left_out=tuple(key for row, (key, _, _) in answered.items() if row in learnt),
+        left_out=(*left_out, *crossed.left_out),
+        crossfit=CrossfitRows(folds=FOLDS, recent=len(crossed.recent), base=len(crossed.old))
+        if pairing.unseen is not None
+        else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Crossed:
+    """The cross-fitted rows, by part, and the keys of those that repeat a row that is always learnt."""
+
+    old: Sequence[PairedRow] = ()
+    recent: Sequence[PairedRow] = ()
+    left_out: Sequence[str] = ()
+
+
+def _crossfitted(
+    pairing: Pairing, served: dict[str, Answered], trained: Sequence[str], champion: Version, common: set[str]
+) -> _Crossed:
+    if pairing.unseen is None:
+        return _Crossed()
+    answers = [one for one in read_unseen(Path(pairing.unseen)) if pairing.judged_ids[one.row] in served]
+    texts = [served[pairing.judged_ids[one.row]].text for one in answers]
+    among = set(texts)
+    echoes = repeated(texts, (text for text in trained if text not in among))
+    old: list[PairedRow] = []
+    recent: list[PairedRow] = []
+    left_out: list[str] = []
+    for place, one in enumerate(answers):
+        key = pairing.judged_ids[one.row]
+        if place in echoes:
+            left_out.append(key)
+            continue
+        first = served[key]
+        row = PairedRow(
+            key=key,
+            truth=one.truth,
+            champion=_said(first, one.truth, champion),
+            challenger=Said(
+                right=one.label == one.truth,
+                score=round(one.score, SCORE_DIGITS),
+                truth_score=round(one.truth_score, SCORE_DIGITS),
+                label=one.label,
+            ),
+            slices=_slices(first, common),
+        )
+        (old if one.row < pairing.judged_old else recent).append(row)
+    return _Crossed(old, recent, left_out)
 
 
 def _champions(db: Engine, model: str, pairing: Pairing) -> dict[int, tuple[str, Answered]]:
@@ -90,8 +153,12 @@ def _pair(
         truth=truth,
         champion=_said(champion, truth, versions[0]),
         challenger=_said(challenger, truth, versions[1]),
-        slices=tuple(name for name in names(champion.metadata) if name in common),
+        slices=_slices(champion, common),
     )
+
+
+def _slices(answer: Answered, common: set[str]) -> tuple[str, ...]:
+    return tuple(name for name in names(answer.metadata) if name in common)
 
 
 def _said(answer: Answered, truth: str, version: Version) -> Said:
@@ -121,13 +188,14 @@ def _replayed(db: Engine, model: str, version: str) -> dict[int, Answered]:
 
 def _recorded(db: Engine, ids: Sequence[str]) -> dict[str, Answered]:
     """What was answered to a client, by prediction id."""
-    columns = (predictions.c.id, predictions.c.label, predictions.c.scores, predictions.c.metadata)
+    c = predictions.c
+    columns = (c.id, c.label, c.scores, c.metadata, c.text)
     found: dict[str, Answered] = {}
     with db.connect() as connection:
         for start in range(0, len(ids), _CHUNK):
             statement = select(*columns).where(predictions.c.id.in_(ids[start : start + _CHUNK]))
             found |= {
-                id_: Answered(label, scores, None, metadata)
-                for id_, label, scores, metadata in connection.execute(statement)
+                id_: Answered(label, scores, None, metadata, text or "")
+                for id_, label, scores, metadata, text in connection.execute(statement)
             }
     return found

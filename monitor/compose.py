@@ -1,7 +1,8 @@
 """What a retrain learns from and what proves it: rows, hold-out, and which answers are compared.
 
-No row is ever both. Which labels of the drift are proof goes by a hash of their ids: a retrain of the same
-labels holds out the same rows, so that a refused challenger cannot be tried until it is lucky.
+No row is judged by a model that learnt it. What is kept out of training goes by a hash of ids, the folds of
+what is cross-fitted by one of texts: a retrain of the same labels is judged on the same rows, so that a
+refused challenger cannot be tried until it is lucky.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from exporter import registry
 from exporter.tables import labels, predictions, versions
 from monitor.errors import MonitorError
 from monitor.label_counts import readable_text
-from monitor.proof import build_holdout, held_out, release, silent
+from monitor.proof import Crossfit, apart, build_holdout, held_out, judged, release, silent
 from monitor.settings import ModelSettings
 from monitor.stale import find_stale
 from trainer.artifact import Manifest
@@ -57,6 +58,9 @@ class Pairing:
     parent: str
     base_rows: int  # rows 0 … base_rows - 1 are the parent's hold-out, in its order
     recent_ids: tuple[str, ...]  # predictions of rows base_rows, base_rows + 1, …
+    judged_ids: tuple[str, ...] = ()  # predictions of the cross-fitted rows
+    judged_old: int = 0  # the first so many of them are from before the drift
+    unseen: str | None = None  # file of the answers to them, below the job
     labels_used: int  # to train and to prove
     stale_rows: int = 0  # left out of both: what their label means has changed
     new_classes: tuple[str, ...] = ()  # that the parent does not know and the challenger learns
@@ -64,13 +68,14 @@ class Pairing:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return asdict(self) | {"recent_ids": list(self.recent_ids)}
+        return asdict(self) | {"recent_ids": list(self.recent_ids), "judged_ids": list(self.judged_ids)}
 
     @staticmethod
     def from_json(state: dict[str, Any]) -> Pairing:
         """Back from `to_json`."""
         lists: dict[str, Any] = {
             "recent_ids": tuple(state["recent_ids"]),
+            "judged_ids": tuple(state.get("judged_ids", ())),
             "new_classes": tuple(state.get("new_classes", ())),
             "rare": tuple((name, rows) for name, rows in state.get("rare", ())),
         }
@@ -98,6 +103,7 @@ class Lesson:
     holdout: list[HoldoutRow]
     pairing: Pairing
     known: list[tuple[str, bytes]]  # text and its embedding by the parent's encoder, for a head retrain
+    judged: list[HoldoutRow] = field(default_factory=list)  # to be cross-fitted
 
 
 def compose(
@@ -127,7 +133,8 @@ def compose(
     dropped = [found.text for found in fresh if found.text in stale]
     fresh = [found for found in fresh if found.text not in stale]
     recent = [found for found in recent if found.text not in stale]
-    proof = held_out(recent, settings.verdict_share)
+    head = spec.fit.rung == "head"
+    proof = apart(recent) if head else held_out(recent, settings.verdict_share)
     kept_out = ({row.text for row in held} | {found.text for found in proof}) - {row.text for row in released}
     new = [_row(found, slices) for found in fresh if found.text not in kept_out]
     if not new:
@@ -135,6 +142,8 @@ def compose(
     trained = {row.text for row in (*old, *released, *new)}
     quiet = [found.text for found in unlabelled if found.text not in trained | kept_out]
     rows = _learnable([row for row in old if row.text not in kept_out] + released + new)
+    taught = [found for found in fresh if found.version == parent and found.text not in kept_out]
+    crossfit = judged(taught, since_seq) if head else Crossfit()
     return Lesson(
         spec=spec,
         rows=rows,
@@ -143,16 +152,15 @@ def compose(
             parent=parent,
             base_rows=len(held),
             recent_ids=tuple(found.id for found in proof),
+            judged_ids=tuple(found.id for found in (*crossfit.old, *crossfit.recent)),
+            judged_old=len(crossfit.old),
             labels_used=len(new) + len(proof),
             stale_rows=len(stale),
             new_classes=tuple(sorted(named.learnt & {row.label for row in rows})),
             rare=tuple(sorted(named.rare.items())),
         ),
-        known=[
-            (found.text, found.embedding)
-            for found in fresh
-            if spec.fit.rung == "head" and found.version == parent
-        ],
+        known=[(found.text, found.embedding) for found in fresh if head and found.version == parent],
+        judged=crossfit.rows,
     )
 
 

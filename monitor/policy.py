@@ -141,13 +141,23 @@ def _trigger(situation: Situation, causes: set[str], limits: Limits) -> tuple[Tr
     if limits.recover and situation.answers_loss and situation.gain_lower <= -limits.margin:
         why = _still_lost(situation, limits)
         return "accuracy", f"What the drift cost is not yet proven won back ({why})."
-    if limits.new_labels is not None and situation.labels_since_champion >= limits.new_labels:
-        fresh = situation.labels_since_champion
-        return (
-            "labels",
-            f"{fresh} labels are new since the champion was made (new_labels = {limits.new_labels}).",
-        )
+    if grown := _grown(situation, limits):
+        return "labels", grown
     return None, _quiet(causes, _in_slices(situation))
+
+
+def _grown(situation: Situation, limits: Limits) -> str | None:
+    """Why the new labels are enough to learn from, loss or no loss.
+
+    What drifted is learnt from few labels at first, so it is learnt again each time they have grown by
+    `label_growth`; a model that never answered a loss has nothing to catch up with.
+    """
+    fresh, learnt = situation.labels_since_champion, situation.labels_learnt
+    if limits.recover and situation.answers_loss and fresh >= labels_needed(situation, limits, "accuracy")[0]:
+        return f"{fresh} labels are new beside the {learnt} learnt since the drift (label_growth)."
+    if limits.new_labels is not None and fresh >= limits.new_labels:
+        return f"{fresh} labels are new since the champion was made (new_labels = {limits.new_labels})."
+    return None
 
 
 def _scheduled(situation: Situation) -> tuple[Trigger | None, str]:

@@ -1,10 +1,14 @@
-"""Which rows prove a challenger, and what its hold-out is made of."""
+"""Which rows prove a challenger, and what its hold-out is made of.
+
+Where each labelled row can be answered by a challenger that was trained without it (cross-fitting, the head
+rung), the rows that prove it teach it too; only APART of the recent ones stay out of it, for the reference.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Row as Found
@@ -13,14 +17,47 @@ from trainer.rows import HoldoutRow, Row, fields_of
 
 FEWEST, MOST = 120, 300  # rows that prove a challenger, where there are twice as many labels
 KEPT = 0.2  # of the rows that proved the parent; the base hold-out is as large a share by default
-FRESH_ROWS = 200  # recent rows from which they alone are the new reference
+FRESH_ROWS = 100  # recent rows from which they alone are the new reference
+APART = 0.2  # of recent labels, which a cross-fitted challenger never learns: its reference must be new to it
+JUDGED = 2000  # cross-fitted rows of each part: more would lengthen the record, not the proof
 
 
 def held_out(recent: list[Found[Any]], share: float) -> list[Found[Any]]:
-    """The rows that are kept for the verdict, in their order: those whose ids have the lowest hashes."""
-    lowest = sorted(recent, key=lambda found: hashlib.sha256(found.id.encode()).digest())
-    chosen = {found.id for found in lowest[: proof_rows(len(recent), share)]}
-    return [found for found in recent if found.id in chosen]
+    """The rows that are kept for the verdict, in their order."""
+    return lowest(recent, proof_rows(len(recent), share))
+
+
+def apart(recent: list[Found[Any]]) -> list[Found[Any]]:
+    """The rows that a cross-fitted challenger does not learn, in their order."""
+    return lowest(recent, min(MOST, round(APART * len(recent))))
+
+
+def judged(taught: Sequence[Found[Any]], since_seq: int) -> Crossfit:
+    """Which rows that the challenger learns are cross-fitted: JUDGED at most of either part."""
+    old = [found for found in taught if found.seq < since_seq]
+    recent = [found for found in taught if found.seq >= since_seq]
+    return Crossfit(old=tuple(lowest(old, JUDGED)), recent=tuple(lowest(recent, JUDGED)))
+
+
+def lowest(rows: Sequence[Found[Any]], count: int) -> list[Found[Any]]:
+    """`count` rows in their order, those whose ids have the lowest hashes: more labels change few of them."""
+    ranked = sorted(rows, key=lambda found: hashlib.sha256(found.id.encode()).digest())
+    chosen = {found.id for found in ranked[:count]}
+    return [found for found in rows if found.id in chosen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossfit:
+    """Labelled predictions that the champion never learnt, and the challenger does."""
+
+    old: tuple[Found[Any], ...] = ()  # from before the drift
+    recent: tuple[Found[Any], ...] = ()
+
+    @property
+    def rows(self) -> list[HoldoutRow]:
+        """Both parts as the trainer reads them, the old ones first."""
+        parts = (*self.old, *self.recent)
+        return [HoldoutRow(text=found.text, label=found.truth, in_reference=False) for found in parts]
 
 
 def release(held: Sequence[HoldoutRow]) -> tuple[list[HoldoutRow], list[Row]]:

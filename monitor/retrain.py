@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -170,7 +170,14 @@ def _train(shop: Workshop, job: Job) -> Path:
 def _request(shop: Workshop, lesson: Lesson, folder: Path) -> Path:
     snapshot, digest = write_snapshot(lesson.rows, shop.home / "data")
     write_holdout(lesson.holdout, folder / "holdout.parquet")
-    write_pairing(lesson.pairing, folder / "pairing.json")
+    judged: Path | None = None
+    unseen: Path | None = None
+    if lesson.judged:
+        judged, unseen = folder / "judged.parquet", folder / "unseen.parquet"
+        write_holdout(lesson.judged, judged)
+    write_pairing(
+        replace(lesson.pairing, unseen=str(unseen) if unseen is not None else None), folder / "pairing.json"
+    )
     path = folder / "request.json"
     write_request(
         path,
@@ -181,6 +188,8 @@ def _request(shop: Workshop, lesson: Lesson, folder: Path) -> Path:
         parent=_parent(shop, lesson, folder),
         cache=shop.trainer.cache,
         checkpoints=folder_of(folder.parent, lesson.spec, digest),
+        judged=judged,
+        unseen=unseen,
     )
     return path
 

@@ -96,7 +96,7 @@ class ModelSettings(BaseModel):
     label_growth: float = Field(default=0.5, gt=0, le=100)  # so much larger before a loss is answered again
     new_labels: int | None = Field(default=None, ge=1)  # so many new labels retrain by themselves
     new_classes: Literal["learn", "refuse"] = "learn"  # labels outside the label set
-    min_class_rows: int = Field(default=10, ge=2)  # labelled rows from which a new class is learnt
+    min_class_rows: int = Field(default=5, ge=2)  # labelled rows from which a new class is learnt
     recover: bool = True  # a loss asks for retrains until it is proven won back
     cooldown: Seconds = 3600.0  # between retrains
     retrains_per_day: int = Field(default=4, ge=0)

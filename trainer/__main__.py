@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainer.artifact import open_version
+from trainer.crossfit import Judged
 from trainer.errors import CancelledError, PausedError, RequestError, TrainerError, VersionRefusedError
 from trainer.fitting.checkpoint import beside
 from trainer.rows import read_holdout, read_snapshot
@@ -74,6 +75,7 @@ def _run(path: Path, out: Path, lines: _Lines) -> Path:
             progress=lines.progress,
             now=time.time(),
             checkpoints=checkpoints,
+            judged=_judged(request),
         )
     except CancelledError:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -87,6 +89,12 @@ def _made(spec: TrainSpec, data_sha256: str, out: Path) -> bool:
     except VersionRefusedError:
         return False
     return (manifest.spec, manifest.data.sha256) == (spec.model_dump(mode="json"), data_sha256)
+
+
+def _judged(request: dict[str, Any]) -> Judged | None:
+    if request["judged"] is None:
+        return None
+    return Judged(rows=read_holdout(Path(request["judged"])), out=Path(request["unseen"]))
 
 
 def _parent(given: dict[str, Any] | None, path: Path) -> Parent | None:
@@ -104,7 +112,9 @@ def _request(path: Path) -> dict[str, Any]:
         request = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(path, f"it cannot be read ({error})") from error
-    wanted = {"spec", "train", "holdout", "data_sha256", "parent", "cache", "checkpoints"}
+    wanted = {
+        "spec", "train", "holdout", "data_sha256", "parent", "cache", "checkpoints", "judged", "unseen"
+    }  # fmt: skip
     if not isinstance(request, dict) or set(request) != wanted:
         raise RequestError(path, f"it needs exactly the keys {', '.join(sorted(wanted))}")
     return request

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from trainer.artifact import MODEL, REPORT, Version
 from trainer.calibrate import temperature
+from trainer.crossfit import Judged, with_unseen
 from trainer.evaluate import Answers, by_class, by_slice, compared, figures, share
 from trainer.graph import Graph
 from trainer.robustness import DAMAGES, robustness
@@ -47,6 +48,7 @@ class Examined:
     truth: Sequence[str]  # labels of the training rows, in the order of made.embeddings
     parent: Version | None
     control: dict[str, Any] | None  # the comparison with a fresh training, where there was one
+    judged: Judged | None = None  # rows that a head was cross-fitted on
 
 
 def examine(version: Examined) -> dict[str, Any]:
@@ -54,7 +56,8 @@ def examine(version: Examined) -> dict[str, Any]:
     spec, made = version.spec, version.made
     rows = asked(version.holdout, made.labels, spec.evaluate.rows)
     answers = _answers(made, rows)
-    heat = temperature(answers.logits, answers.truth)
+    unseen = with_unseen(answers.logits, answers.truth, made.unseen, version.judged, made.labels)
+    heat = temperature(*unseen)
     limit = spec.evaluate.tokens
     ids = encode(version.tokenizer, [row.text for row in rows])
     few = within([len(one) for one in ids], limit // len(DAMAGES))

@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from trainer.artifact import MODEL, TRAINED, Parity, Version, read_optional
+from trainer.crossfit import OutOfFold, out_of_fold
 from trainer.encoder_graph import EncoderGraph, export_proven, of_base, of_parent
 from trainer.errors import ParityError
 from trainer.export import Attention
@@ -50,6 +51,7 @@ class Given:
     parent: Version | None  # of the same encoder and length, to build on
     known: Known
     sift: Callable[[Array], list[int]]  # embeddings of the rows -> positions of those to learn from
+    judged: Sequence[str] = ()  # texts of rows that a head is cross-fitted on
     say: Say
     checkpoints: Path  # folder of a training that may be resumed
 
@@ -74,6 +76,7 @@ class Made:
     report: Facts = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     embed: Callable[[Sequence[str]], Array] | None = None  # by the parent's encoder, where it is kept
+    unseen: OutOfFold | None = None  # answers to the judged texts
 
 
 def make(given: Given) -> Made:
@@ -88,10 +91,12 @@ def _head(given: Given) -> Made:
     embed = _embedder(given, Graph(source.content, threads=threads))
     embeddings = embed([row.text for row in given.rows])
     left = given.sift(embeddings)
-    embeddings, rows = embeddings[left], [given.rows[row] for row in left]
-    labels, anchor = _labels(given, {row.label for row in rows})
+    labels, anchor = _labels(given, {given.rows[row].label for row in left})
     number = {label: place for place, label in enumerate(labels)}
-    truth = np.array([number[row.label] for row in rows], dtype=np.int64)
+    every = np.full(len(given.rows), -1, dtype=np.int64)
+    every[left] = [number[given.rows[row].label] for row in left]
+    unseen = _unseen(given, embeddings, every, classes=len(labels), anchor=anchor)
+    embeddings, truth = embeddings[left], every[left]
     head = fit_head(embeddings, truth, classes=len(labels), weights=given.weights[left], anchor=anchor)
     given.say("export", 0, 1, "head into the graph")
     content = splice(source.content, head)
@@ -109,6 +114,7 @@ def _head(given: Given) -> Made:
         report=report | {"rung": "head", "encoder": encoder_of(given.parent) if given.parent else "base"},
         files=_inherited(given.parent),
         embed=embed if given.parent is not None else None,
+        unseen=unseen,
     )
 
 
@@ -127,6 +133,18 @@ def _labels(given: Given, learnt: set[str]) -> tuple[list[str], Anchor | None]:
     replayed = any(row.origin == "base" for row in given.rows)
     parent, strength = read_head(given.parent.model_bytes), given.spec.fit.anchor
     return labels, anchored(parent, known, labels, strength, replayed=replayed)
+
+
+def _unseen(
+    given: Given, embeddings: Array, truth: Array, *, classes: int, anchor: Anchor | None
+) -> OutOfFold | None:
+    if not given.judged:
+        return None
+    given.say("fit", 0, 1, "cross-fitting")
+    texts = [row.text for row in given.rows]
+    return out_of_fold(
+        given.judged, texts, embeddings, truth, classes=classes, weights=given.weights, anchor=anchor
+    )
 
 
 def _encoder_graph(given: Given) -> EncoderGraph:

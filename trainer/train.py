@@ -24,6 +24,7 @@ from trainer.artifact import (
 )
 from trainer.card import card, licence
 from trainer.control import learn
+from trainer.crossfit import Judged, write_unseen
 from trainer.encoder_graph import positions
 from trainer.engine_files import engine_files
 from trainer.errors import SpecError
@@ -89,11 +90,13 @@ def train(
     progress: Report,
     now: float,
     checkpoints: Path | None = None,
+    judged: Judged | None = None,
 ) -> Path:
     """Train and seal a version in the directory `out`, which is emptied first; returns `out`.
 
     A death at any point leaves no manifest in it; the same training goes on from `checkpoints`, by default a
-    folder beside `out`. Raises any TrainerError.
+    folder beside `out`. A head is cross-fitted on the `judged` rows, and what they are answered is written
+    before the seal. Raises any TrainerError.
     """
     checkpoints = checkpoints or beside(out)
     progress(Progress(stage="data", message=f"{len(train_rows)} rows"))
@@ -124,6 +127,7 @@ def train(
         parent=grown_from,
         known=_known(grown_from, parent, data.path.parent),
         sift=gate.labels,
+        judged=[row.text for row in judged.rows] if judged is not None else (),
         say=Sayer(progress).say,
         checkpoints=checkpoints,
     )
@@ -140,9 +144,13 @@ def train(
         truth=[row.label for row in lesson.rows],
         parent=grown_from or _opened(parent),
         control=lesson.control,
+        judged=judged,
     )
     report = examine(examined)
     figures = flat(report)
+    heat = report["holdout"]["temperature"]
+    if judged is not None and made.unseen is not None:
+        write_unseen(judged, made.unseen, made.labels, task=spec.model.task, temperature=heat)
     manifest = Manifest(
         task=spec.model.task,
         model=spec.model.name,
@@ -152,7 +160,7 @@ def train(
         data=DataPrint(sha256=data.sha256, rows=data.rows),
         spec=spec.model_dump(mode="json"),
         max_tokens=spec.model.max_tokens,
-        temperature=report["holdout"]["temperature"],
+        temperature=heat,
         metrics=figures
         | {
             "trained_rows": len(made.embeddings),
@@ -193,8 +201,13 @@ def write_request(
     parent: Parent | None,
     cache: Path,
     checkpoints: Path | None = None,
+    judged: Path | None = None,
+    unseen: Path | None = None,
 ) -> None:
-    """Write what `python -m trainer` reads; attempts that share `checkpoints` go on from one another's."""
+    """Write what `python -m trainer` reads; attempts that share `checkpoints` go on from one another's.
+
+    `judged`: rows to cross-fit, `unseen`: a file for the answers.
+    """
     request = {
         "spec": spec.model_dump(mode="json"),
         "train": str(train),
@@ -203,6 +216,8 @@ def write_request(
         "parent": parent and {key: value and str(value) for key, value in asdict(parent).items()},
         "cache": str(cache),
         "checkpoints": checkpoints and str(checkpoints),
+        "judged": judged and str(judged),
+        "unseen": unseen and str(unseen),
     }
     write_bytes(path, json.dumps(request, indent=2).encode())
 

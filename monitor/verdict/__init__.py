@@ -1,4 +1,5 @@
-"""Verdict: may the challenger replace the champion? Paired tests on rows that neither was trained on.
+"""Verdict: may the challenger replace the champion? Paired tests on rows that neither was trained on, or that
+were answered out of their fold (trainer.crossfit).
 
 A drift retrain must be better where the drift is and not worse on the old traffic; a refresh must not be
 worse on either. Neither may be proven worse in a slice, lose its calibration, or cost much more. Rows are
@@ -7,7 +8,7 @@ pairs: the same text answered by both. Too few rows is a refusal, never a silent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from monitor.verdict.calibration import judge_calibration
@@ -25,12 +26,12 @@ from monitor.verdict.paired import (
     pair,
     power_line,
 )
-from monitor.verdict.rows import SCORE_DIGITS, Comparison, PairedRow, Said, count
+from monitor.verdict.rows import SCORE_DIGITS, Comparison, CrossfitRows, PairedRow, Said, count
 from monitor.verdict.slices import frequent, holm, judge_slices, names, slice_pairs
 
 __all__ = [
-    "RULES", "SCORE_DIGITS", "Comparison", "Cost", "Finding", "Intent", "NonInferiority", "PairedRow",
-    "Pairs", "Said", "Verdict", "frequent", "gain_lower_bound", "harm_p", "holm", "judge",
+    "RULES", "SCORE_DIGITS", "Comparison", "Cost", "CrossfitRows", "Finding", "Intent", "NonInferiority",
+    "PairedRow", "Pairs", "Said", "Verdict", "frequent", "gain_lower_bound", "harm_p", "holm", "judge",
     "judge_accuracy", "judge_calibration", "judge_cost", "judge_slices", "mcnemar_mid_p", "measure",
     "names", "non_inferiority", "pair", "power_line", "slice_pairs",
 ]  # fmt: skip
@@ -56,7 +57,7 @@ def judge(intent: Intent, comparison: Comparison, *, margin: float) -> Verdict:
         intent, recent=count(comparison.recent), base=count(comparison.base), margin=margin
     )
     more = {
-        "slices": judge_slices(slice_pairs(comparison.recent, comparison.base)),
+        "slices": judge_slices(slice_pairs(comparison.recent, comparison.sealed_base)),
         "calibration": judge_calibration(comparison.recent),
         "cost": judge_cost(comparison.cost),
     }
@@ -64,10 +65,24 @@ def judge(intent: Intent, comparison: Comparison, *, margin: float) -> Verdict:
     said = (f"Left out {left_out} rows that nearly repeat a training row.",) if left_out else ()
     return Verdict(
         promote=accuracy.promote and all(finding.passed for finding in more.values()),
-        reasons=accuracy.reasons + tuple(finding.reason for finding in more.values()) + said,
+        reasons=accuracy.reasons
+        + tuple(finding.reason for finding in more.values())
+        + said
+        + _crossfitted(comparison.crossfit),
         numbers=accuracy.numbers
         | {name: finding.numbers for name, finding in more.items()}
-        | {"left_out": left_out},
+        | {"left_out": left_out}
+        | ({"crossfit": asdict(comparison.crossfit)} if comparison.crossfit is not None else {}),
+    )
+
+
+def _crossfitted(crossfit: CrossfitRows | None) -> tuple[str, ...]:
+    if crossfit is None:
+        return ()
+    return (
+        f"Cross-fitted: {crossfit.recent} recent and {crossfit.base} old rows were answered by "
+        f"{crossfit.folds} challengers, each trained without the rows that it answered; the version that is "
+        "sealed learnt them all.",
     )
 
 

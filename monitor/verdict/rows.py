@@ -52,6 +52,16 @@ class PairedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrossfitRows:
+    """How many of the rows, the last ones of each part, were answered by `folds` challengers in turn, each
+    trained without the rows that it answered, and not by the version that is sealed."""
+
+    folds: int
+    recent: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two models on the same rows. recent: labelled traffic; base: the champion's own hold-out."""
 
@@ -59,6 +69,17 @@ class Comparison:
     base: tuple[PairedRow, ...]
     cost: Cost = field(default_factory=Cost)
     left_out: tuple[str, ...] = ()  # keys of rows that nearly repeat a training row; not among the rows above
+    crossfit: CrossfitRows | None = None  # None: the sealed version answered every row
+
+    @property
+    def sealed_base(self) -> tuple[PairedRow, ...]:
+        """Old rows that the sealed version answered itself: only they are cut into slices.
+
+        The slices' test has no margin. On thousands of rows it would refuse a point lost in one class and won
+        in another, which the test of the whole allows.
+        """
+        crossed = self.crossfit.base if self.crossfit is not None else 0
+        return self.base[: len(self.base) - crossed]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -69,7 +90,7 @@ class Comparison:
             | {"champion_ms": list(self.cost.champion_ms)}
             | {"challenger_ms": list(self.cost.challenger_ms)},
             "left_out": list(self.left_out),
-        }
+        } | ({"crossfit": asdict(self.crossfit)} if self.crossfit is not None else {})
 
     @staticmethod
     def from_json(state: dict[str, Any]) -> Comparison:
@@ -81,6 +102,7 @@ class Comparison:
             base=tuple(PairedRow.from_json(row) for row in state["base"]),
             cost=Cost(**cost | rounds),
             left_out=tuple(state["left_out"]),
+            crossfit=CrossfitRows(**state["crossfit"]) if "crossfit" in state else None,
         )
 
 

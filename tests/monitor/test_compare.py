@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine, insert, select
 
@@ -11,9 +13,10 @@ from exporter.registry import register, version_path
 from exporter.tables import predictions, reference
 from monitor.compare import compare
 from monitor.compose import Pairing
-from monitor.verdict import Comparison
+from monitor.verdict import Comparison, CrossfitRows, judge
 from tests.exporter.versions import build_version
 from trainer.artifact import DataPrint, open_version, seal
+from trainer.crossfit import FOLDS, Judged, OutOfFold, write_unseen
 from trainer.rows import HoldoutRow, Row, write_holdout, write_snapshot
 
 OLD = [HoldoutRow(text=f"old question number {n} about a card", label="yes") for n in range(6)]
@@ -21,25 +24,38 @@ NEW = [
     HoldoutRow(text=f"{word} is a new thing to ask about today", label="no", slice="recent")
     for word in ("alpha", "beta", "gamma", "delta")
 ]
+TAUGHT = [
+    HoldoutRow(text="please close the old account of mine", label="no"),
+    HoldoutRow(text="which fee is due when I travel", label="no"),
+    HoldoutRow(text="my phone has lost its charger again", label="no"),
+    HoldoutRow(text="send the statement of last month by mail", label="no"),
+]
 TRAINED = [
     Row(text="Old question number 2 about a card!", label="yes"),
     Row(text="quite another", label="no"),
 ]
 
 
-def sealed(folder: Path, home: Path, holdout: Sequence[HoldoutRow], *, seed: int) -> Path:
-    """A version with this hold-out, trained on TRAINED."""
+def sealed(
+    folder: Path,
+    home: Path,
+    holdout: Sequence[HoldoutRow],
+    *,
+    seed: int,
+    trained: Sequence[Row] = tuple(TRAINED),
+) -> Path:
+    """A version with this hold-out and these training rows."""
     build_version(folder, seed=seed, labels=("yes", "no", "maybe") if seed else ("yes", "maybe"))
     manifest = open_version(folder).manifest
-    _, digest = write_snapshot(TRAINED, home / "data")
+    _, digest = write_snapshot(trained, home / "data")
     (folder / "manifest.json").unlink()
     write_holdout(holdout, folder / "holdout.parquet")
-    data = DataPrint(sha256=digest, rows=len(TRAINED))
+    data = DataPrint(sha256=digest, rows=len(trained))
     seal(folder, manifest.model_copy(update={"data": data, "files": {}}))
     return folder
 
 
-def record(db: Engine, ids: Sequence[str]) -> None:
+def record(db: Engine, ids: Sequence[str], asked: Sequence[HoldoutRow] = tuple(NEW)) -> None:
     """What clients were told: v1 knows no label "no"."""
     rows = [
         Prediction(
@@ -61,7 +77,7 @@ def record(db: Engine, ids: Sequence[str]) -> None:
             run_ms=1.0,
             metadata={"channel": "mail", "request": id_},
         )
-        for id_, held in zip(ids, NEW, strict=True)
+        for id_, held in zip(ids, asked, strict=True)
     ]
     with db.begin() as connection:
         connection.execute(insert(predictions), [columns(row) for row in rows])
@@ -108,6 +124,42 @@ def test_a_label_that_the_champion_does_not_know_has_score_nought(compared: Comp
     assert {
         (row.champion.right, row.champion.score, row.champion.truth_score) for row in compared.recent
     } == {(False, 0.7, 0.0)}
+
+
+def test_cross_fitted_rows_are_compared_with_what_clients_got(
+    db: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.verdict.slices.MIN_ROWS", 3)
+    rows = [Row(text=row.text, label=str(row.label)) for row in TAUGHT]
+    echo = Row(text="Send the statement of last month by MAIL!", label="no")
+    for seed, trained in enumerate((TRAINED, [*TRAINED, *rows, echo])):
+        folder = sealed(tmp_path / f"built{seed}", tmp_path, OLD, seed=seed, trained=trained)
+        register(db, tmp_path, folder, threads=1, now=1.7e9)
+    ids = ("p1", "p2", "p3", "p4")
+    record(db, ids, TAUGHT)
+    unseen = Judged(rows=TAUGHT, out=tmp_path / "unseen.parquet")
+    logits = np.log([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+    found = OutOfFold(rows=np.arange(4), folds=np.arange(4), logits=logits)
+    write_unseen(unseen, found, ["maybe", "no"], task="classification", temperature=1.0)
+    pairing = Pairing(
+        parent="v1", base_rows=6, recent_ids=(), labels_used=9,
+        judged_ids=ids, judged_old=1, unseen=str(unseen.out),
+    )  # fmt: skip
+    assert Pairing.from_json(json.loads(json.dumps(pairing.to_json()))) == pairing
+    told = compare(db, tmp_path, "router", "v2", pairing, threads=1)
+    assert [row.key for row in told.base][-1] == "p1"
+    assert [row.key for row in told.recent] == ["p2", "p3"]
+    assert told.left_out == ("2", "p4")  # a row that is always learnt says the same
+    assert [row.challenger.right for row in told.recent] == [True, False]
+    assert told.recent[0].challenger.truth_score == pytest.approx(0.8, abs=1e-4)
+    assert not told.recent[0].champion.right
+    assert told.recent[0].slices == ("channel=mail",)
+    assert told.crossfit == CrossfitRows(folds=FOLDS, recent=2, base=1)
+    assert [row.key for row in told.sealed_base] == ["0", "1", "3", "4", "5"]
+    again = Comparison.from_json(json.loads(json.dumps(told.to_json())))
+    assert again == told
+    assert judge("drift", again, margin=0.03) == judge("drift", told, margin=0.03)
+    assert "Cross-fitted: 2 recent and 1 old" in judge("drift", told, margin=0.03).reasons[-1]
 
 
 def test_only_frequent_metadata_makes_slices(compared: Comparison) -> None:

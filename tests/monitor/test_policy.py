@@ -428,3 +428,17 @@ def test_the_same_loss_is_answered_about_as_often_as_the_logarithm_of_its_labels
         if decide(now, LIMITS).action == "retrain":
             learnt, since, retrains = learnt + since, 0, retrains + 1
     assert 8 <= retrains <= 12
+
+
+@pytest.mark.parametrize(
+    ("fresh", "answers_loss", "action"),
+    [(299, True, "none"), (300, True, "retrain"), (300, False, "none")],
+)
+def test_what_drifted_is_learnt_again_as_its_labels_grow(fresh: int, answers_loss: bool, action: str) -> None:
+    """With the loss won back; a model that answered none has nothing to catch up with."""
+    won_back = replace(
+        CALM, answers_loss=answers_loss, gain_lower=0.01, labels_learnt=600, labels_since_champion=fresh
+    )
+    decision = decide(won_back, LIMITS)
+    assert (decision.action, decision.trigger) == (action, "labels" if action == "retrain" else None)
+    assert decide(won_back, replace(LIMITS, recover=False)).action == "none"

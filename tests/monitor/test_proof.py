@@ -1,11 +1,23 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from monitor.proof import FEWEST, MOST, build_holdout, held_out, proof_rows, release
+from monitor.proof import (
+    APART,
+    FEWEST,
+    FRESH_ROWS,
+    JUDGED,
+    MOST,
+    apart,
+    build_holdout,
+    held_out,
+    judged,
+    proof_rows,
+    release,
+)  # fmt: skip
 from trainer.rows import HoldoutRow
 
 
@@ -43,10 +55,26 @@ def test_more_labels_change_few_of_the_rows_that_were_proof() -> None:
 
 def test_recent_rows_alone_become_the_reference_once_there_are_enough() -> None:
     held = [HoldoutRow(text="old", label="a", in_reference=True)]
-    for count, alone in ((150, False), (250, True)):
+    for count, alone in ((FRESH_ROWS - 1, False), (FRESH_ROWS, True)):
         made = build_holdout(held, rows(count), [], 1000)
         assert made[0].in_reference is not alone
         assert [row.slice for row in made] == ["base"] + ["recent"] * count
+
+
+def test_few_recent_rows_stay_out_of_a_cross_fitted_challenger() -> None:
+    assert [len(apart(rows(count))) for count in (0, 100, 10_000)] == [0, round(100 * APART), MOST]
+
+
+def test_cross_fitted_rows_are_parted_by_the_drift_and_bounded() -> None:
+    given = [
+        SimpleNamespace(id=f"p{seq}", text=f"text {seq}", truth="a", seq=seq) for seq in range(JUDGED + 300)
+    ]
+    chosen: Any = judged(cast(Any, given), since_seq=200)
+    assert [row.seq for row in chosen.old] == list(range(200))
+    assert len(chosen.recent) == JUDGED
+    assert min(row.seq for row in chosen.recent) >= 200
+    assert [row.text for row in chosen.rows] == [row.text for row in (*chosen.old, *chosen.recent)]
+    assert not any(row.in_reference for row in chosen.rows)
 
 
 def test_most_of_what_proved_the_parent_is_learnt_next_and_judges_nothing_again() -> None:

@@ -17,7 +17,7 @@ from monitor.check import run_check
 from monitor.compose import NothingNewError, compose
 from monitor.jobs import Job, JobLost
 from monitor.migrate import upgrade
-from monitor.proof import proof_rows
+from monitor.proof import APART
 from monitor.retrain import Workshop, run_job
 from monitor.settings import ModelSettings, MonitorSettings
 from tests.monitor import tiny
@@ -26,7 +26,9 @@ from trainer.rows import read_holdout, read_snapshot
 from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-SETTINGS = ModelSettings(window=100, min_window=30, min_labels=100, cooldown=0.0, margin=0.15)
+SETTINGS = ModelSettings(
+    window=100, min_window=30, min_labels=100, label_growth=5.0, cooldown=0.0, margin=0.15
+)
 MONITOR = MonitorSettings(evidently=False, max_attempts=9)
 STAGES = ("data", "fit", "export", "parity", "seal")
 T0 = 1.7e9
@@ -100,7 +102,7 @@ def test_drift_pages_and_queues_one_retrain(desk: Desk) -> None:
     assert len(jobs.list_jobs(desk.db)) == 1
 
 
-def test_no_row_is_both_learnt_and_proof(desk: Desk) -> None:
+def test_no_row_is_both_learnt_and_held_out(desk: Desk) -> None:
     desk.send(100, new=True, truth=False)
     lesson = compose(desk.db, desk.home, "desks", "v1", SETTINGS, since_seq=101)
     learnt, held = {row.text for row in lesson.rows}, [row.text for row in lesson.holdout]
@@ -108,13 +110,15 @@ def test_no_row_is_both_learnt_and_proof(desk: Desk) -> None:
     assert len(held) == len(set(held))
     parent = read_holdout(registry.version_path(desk.db, "desks", "v1") / "holdout.parquet")
     assert held[: lesson.pairing.base_rows] == [row.text for row in parent]
-    assert len(lesson.pairing.recent_ids) == proof_rows(300, SETTINGS.verdict_share)
+    assert len(lesson.pairing.recent_ids) == round(APART * 300)
+    assert len(lesson.pairing.judged_ids) == len(lesson.judged) == 300 - round(APART * 300)
+    assert {row.text for row in lesson.judged} <= learnt
     assert {row.origin for row in lesson.rows} == {"base", "traffic"}
     recent = [row for row in lesson.holdout if row.slice == "recent"]
     assert sum(row.label is None for row in recent) == 100
     assert all(row.in_reference for row in recent)
     assert (
-        not any(row.in_reference for row in lesson.holdout[: lesson.pairing.base_rows]) or len(recent) < 200
+        not any(row.in_reference for row in lesson.holdout[: lesson.pairing.base_rows]) or len(recent) < 100
     )
 
 
