@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export DO_NOT_TRACK := 1
 
-.PHONY: setup demo test lint format bench bench-monitor bench-serving lock clean
+.PHONY: setup demo test lint format bench bench-monitor bench-serving bench-trainer lock clean
 
 setup: $(READY)
 
@@ -47,6 +47,13 @@ bench-serving: $(READY)
 	$(BIN)/python -m tests.benchmarks endurance kills --database sqlite --rounds 1000
 	$(BIN)/python -m tests.benchmarks endurance kills --database postgresql --rounds 1000
 	$(BIN)/python -m tests.benchmarks endurance million
+
+bench-trainer: $(READY)
+	$(BIN)/python -m tests.benchmarks trainer
+	$(BIN)/python -m tests.benchmarks forgetting
+	$(BIN)/python -m tests.benchmarks head_quality
+	$(BIN)/python -m tests.benchmarks retrain_cost
+	$(BIN)/python -m tests.benchmarks trainer_faults
 
 lock:
 	rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv

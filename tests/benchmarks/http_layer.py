@@ -86,10 +86,18 @@ class OneModel:
         raise AssertionError(failed)
 
 
+class NothingGenerates:
+    """No model here writes text."""
+
+    def generates(self, _: str) -> bool:
+        return False
+
+
 class ReadyService:
     """Every answer ready, but for its id."""
 
     def __init__(self) -> None:
+        self.generating = NothingGenerates()
         self._row: Prediction = prediction(0, scores=(0.9, 0.05, 0.05), score=0.9)
 
     async def predict(self, model: str, inputs: Sequence[Input], *_: Any, **__: Any) -> Served:

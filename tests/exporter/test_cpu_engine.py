@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, processors
 from exporter.engines import Engine, device_problem, open_engine
 from exporter.errors import DeviceError, NoEngineError
 from tests.exporter.versions import HIDDEN, MAX_TOKENS, build_version, sentence
-from trainer.artifact import Version, open_version
+from trainer.artifact import MODEL, EngineFile, Version, open_version
 from trainer.errors import VersionRefusedError
 from trainer.settings import default_cache
 
@@ -109,7 +109,9 @@ def test_bytes_that_no_engine_can_run_are_a_refused_version(version: Version) ->
 
 
 def test_an_engine_that_is_not_here_is_named(version: Version) -> None:
-    wanted = version.manifest.model_copy(update={"engines": ["quantum"]})
+    wanted = version.manifest.model_copy(
+        update={"engines": {"quantum": EngineFile(file=MODEL, precision="fp32")}}
+    )
     with pytest.raises(NoEngineError, match="quantum"):
         open_engine(replace(version, manifest=wanted), threads=1)
 

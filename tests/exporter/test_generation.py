@@ -247,7 +247,9 @@ def test_a_client_that_leaves_the_queue_is_never_answered(writing: tuple[str, Pa
         busy = [pool.submit(http.post, "/v1/completions", json=long) for _ in range(120)]
         next(as_completed(busy))
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{url}/v1/completions", json=long | {"prompt": "impatient"}, timeout=0.05)
+            httpx.post(
+                f"{url}/v1/completions", json=long | {"prompt": "impatient", "max_tokens": 200}, timeout=0.05
+            )
         ids = [one.result().json()["id"] for one in busy]
     rows(home, max(ids))
     db = open_database(sqlite_url(home))

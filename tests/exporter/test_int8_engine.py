@@ -12,7 +12,7 @@ from exporter.engines import open_engine, usable
 from exporter.errors import NoEngineError
 from exporter.graph_engine import CPU, PADDED, open_graph, open_session
 from exporter.speed import bare_run, largest_difference, mixed_texts, read
-from tests.benchmarks.int8 import ENGINES, with_int8
+from tests.benchmarks.int8 import with_int8
 from tests.exporter.test_cpu_engine import assert_batch_invariant
 from tests.exporter.test_cpu_engine import mixed_texts as mixed
 from tests.exporter.versions import build_version
@@ -37,8 +37,9 @@ def test_the_fastest_engine_that_was_proven_answers(version: Version) -> None:
 
 
 def test_a_refused_engine_is_passed_over(version: Version) -> None:
-    refused = ENGINES | {"cpu-int8": ENGINES["cpu-int8"] | {"refused": "labels agree on 99.1 %"}}
-    manifest = version.manifest.model_copy(update={"engines": refused})
+    refused = version.manifest.engines["cpu-int8"].model_copy(update={"refused": "labels agree on 99.1 %"})
+    engines = version.manifest.engines | {"cpu-int8": refused}
+    manifest = version.manifest.model_copy(update={"engines": engines})
     assert open_engine(replace(version, manifest=manifest), threads=1).name == "cpu-fp32"
 
 
@@ -49,7 +50,9 @@ def test_a_version_of_an_earlier_release_is_served_in_fp32(tmp_path: Path) -> No
 
 
 def test_no_engine_that_may_serve_is_named(version: Version) -> None:
-    manifest = version.manifest.model_copy(update={"engines": {"cpu-int8": ENGINES["cpu-int8"]}})
+    manifest = version.manifest.model_copy(
+        update={"engines": {"cpu-int8": version.manifest.engines["cpu-int8"]}}
+    )
     with pytest.raises(NoEngineError, match="cpu-int8"):
         open_engine(replace(version, manifest=manifest), threads=1, precision="fp32")
 

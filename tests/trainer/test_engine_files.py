@@ -250,7 +250,7 @@ def test_a_file_that_no_engine_names_is_not_sealed_in(
     with pytest.raises(VersionRefusedError, match="it should hold"):
         open_version(copy)
     (copy / INT8).unlink()
-    with pytest.raises(VersionRefusedError, match="it should hold"):
+    with pytest.raises(VersionRefusedError, match="its manifest seals"):
         open_version(copy)
 
 
