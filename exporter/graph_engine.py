@@ -53,7 +53,7 @@ class GraphEngine:
         self.labels = manifest.labels
         self.packing = packing
         self._temperature = manifest.temperature
-        self._task = load(manifest.task)
+        self._task, self._thresholds = load(manifest.task), manifest.thresholds
         self._max_tokens = manifest.max_tokens
         self._tokenizer = _tokenizer(version)
         # On a processor one micro-batch a thread costs less than many threads a micro-batch: nobody waits for
@@ -82,8 +82,10 @@ class GraphEngine:
 
     def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
         logits, embedding = self._run([one.ids for one in batch], max(one.length for one in batch))
-        scores = np.round(self._task.decode(logits, self._temperature).astype(np.float64), SCORE_DIGITS)
-        return [self._answer(scores[row], logits[row], embedding[row], one) for row, one in enumerate(batch)]
+        scores = self._task.decode(logits[: len(batch)], self._temperature)
+        said = self._task.answers(scores, self.labels, self._thresholds)
+        rounded = np.round(scores.astype(np.float64), SCORE_DIGITS)
+        return [self._answer(said[row], rounded[row], embedding[row], one) for row, one in enumerate(batch)]
 
     def settle(self) -> None:
         """Find out which texts may share a micro-batch on this machine."""
@@ -143,11 +145,12 @@ class GraphEngine:
         )
         return logits, embedding
 
-    def _answer(self, scores: Array, logits: Array, embedding: Array, encoded: Encoded) -> Answer:
+    def _answer(self, said: tuple[str, float], scores: Array, embedding: Array, encoded: Encoded) -> Answer:
         # One matrix-vector product per text: a product of whole batches rounds differently with their size.
         similarity = float((self._nearest @ embedding).max())
         return Answer(
-            label_index=int(logits.argmax()),
+            label=said[0],
+            score=round(said[1], SCORE_DIGITS),
             scores=tuple(scores.tolist()),
             embedding=embedding.astype("<f2").tobytes(),
             similarity=min(1.0, max(-1.0, similarity)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, TypeVar
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Engine, and_, select
 from exporter.database import lock_order, upsert
 from exporter.new_classes import Waiting, champion_labels, read_waiting, told, write_waiting
 from exporter.tables import labels, predictions, sealed_days, versions
+from trainer.tasks import load
 
 LabelStatus = Literal["stored", "new_label", "duplicate", "error"]
 LabelCode = Literal["unknown_id", "unknown_label", "conflict", "sealed"]
@@ -38,10 +40,15 @@ class LabelOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """What a label is judged by: the model that answered, and the labels that it or its champion knows."""
+    """What a label is judged by: the model that answered, and the classes that it or its champion knows."""
 
     model: str
     known: frozenset[str]
+    task: str
+
+    def strange(self, label: str) -> list[str]:
+        """The classes of a canonical label that nobody knows yet."""
+        return [name for name in load(self.task).names(label) if name not in self.known]
 
 
 def record_labels(
@@ -89,7 +96,8 @@ def _record_chunk(
     }
     outcomes = []
     new = []
-    for key, label in rows:
+    for key, given in rows:
+        label = _canonical(answered.get(key), given)
         if key in sealed:
             outcome = LabelOutcome(key, "error", _TOO_LATE, "sealed")
         else:
@@ -99,7 +107,8 @@ def _record_chunk(
             held[key] = label
             new.append({"prediction_id": key, "label": label, "source": source, "at": now})
         if outcome.status == "new_label":
-            waiting[answered[key].model].add(label)
+            for name in answered[key].strange(label):
+                waiting[answered[key].model].add(name)
     if new:
         connection.execute(upsert(labels, connection.dialect.name), new)
     for model, names in waiting.items():
@@ -116,15 +125,32 @@ def _judge(
         if held == label:
             return LabelOutcome(key, "duplicate")
         return LabelOutcome(key, "error", f"This prediction is already labelled {held!r}.", "conflict")
-    if label in answered.known:
+    return _new(key, label, answered, waiting)
+
+
+def _new(key: str, label: str, answered: _Answered, waiting: Mapping[str, Waiting]) -> LabelOutcome:
+    """Of a label that comes for the first time."""
+    try:
+        strange = answered.strange(label)
+    except ValueError as error:
+        return LabelOutcome(key, "error", str(error), "unknown_label")
+    for name in strange:
+        if answered.model not in waiting:
+            problem: str | None = f"{name!r} is not a label of this model, which learns no new ones."
+        else:
+            problem = waiting[answered.model].problem(name)
+        if problem is not None:
+            return LabelOutcome(key, "error", problem, "unknown_label")
+    if not strange:
         return LabelOutcome(key, "stored")
-    if answered.model not in waiting:
-        problem: str | None = f"{label!r} is not a label of this model, which learns no new ones."
-    else:
-        problem = waiting[answered.model].problem(label)
-    if problem is not None:
-        return LabelOutcome(key, "error", problem, "unknown_label")
-    return LabelOutcome(key, "new_label", told(label, answered.known))
+    return LabelOutcome(key, "new_label", " ".join(told(name, answered.known) for name in strange))
+
+
+def _canonical(answered: _Answered | None, label: str) -> str:
+    """The one spelling of a label; as it is where it has none."""
+    with suppress(ValueError):
+        return label if answered is None else load(answered.task).spelled(label)
+    return label
 
 
 def _answered(connection: Connection, ids: Sequence[str]) -> dict[str, _Answered]:
@@ -134,14 +160,15 @@ def _answered(connection: Connection, ids: Sequence[str]) -> dict[str, _Answered
         query = select(predictions.c.id, predictions.c.model, predictions.c.version)
         for row in connection.execute(query.where(predictions.c.id.in_(chunk))):
             answered[row.id] = (row.model, row.version)
-    by = {key: _Answered(key[0], _label_set(connection, *key)) for key in set(answered.values())}
+    by = {key: _judged_by(connection, *key) for key in set(answered.values())}
     return {row: by[version] for row, version in answered.items()}
 
 
-def _label_set(connection: Connection, model: str, version: str) -> frozenset[str]:
+def _judged_by(connection: Connection, model: str, version: str) -> _Answered:
     query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
-    known = frozenset((connection.scalar(query) or {}).get("labels", ()))
-    return known | champion_labels(connection, model)
+    manifest = connection.scalar(query) or {}
+    known = frozenset(manifest.get("labels", ())) | champion_labels(connection, model)
+    return _Answered(model, known, manifest.get("task", "classification"))
 
 
 def _sealed(connection: Connection, ids: Sequence[str], known: Container[str]) -> set[str]:

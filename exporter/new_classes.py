@@ -33,7 +33,7 @@ class Waiting:
     def problem(self, label: str) -> str | None:
         """Why `label` cannot be a new class, None where it can."""
         if not is_sane(label):
-            return f"A label is 1 to {LONGEST} printable characters without spaces around them."
+            return f"A label is 1 to {LONGEST} printable characters without spaces around them, and no list."
         if label not in self.names and len(self.names) >= MOST:
             return f"{MOST} new labels wait to be learnt already: is this field really a class?"
         return None
@@ -50,7 +50,8 @@ def is_sane(label: str) -> bool:
     >>> is_sane("lost card"), is_sane(" lost card"), is_sane("lost\\ncard"), is_sane("")
     (True, False, False, False)
     """
-    return 0 < len(label) <= LONGEST and label == label.strip() and label.isprintable()
+    plain = label == label.strip() and label.isprintable() and not label.startswith(("[", "{"))
+    return plain and 0 < len(label) <= LONGEST
 
 
 def told(label: str, known: Iterable[str]) -> str:

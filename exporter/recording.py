@@ -40,7 +40,7 @@ def recorded(
         role=deployed.role,
         at=at,
         text=keep.text(given.text),
-        label=deployed.engine.labels[answer.label_index],
+        label=answer.label,
         score=answer.score,
         scores=answer.scores,
         embedding=answer.embedding,

@@ -22,6 +22,7 @@ from exporter.sketches import ReplayedRow, write_sketch
 from exporter.tables import reference, versions
 from trainer.artifact import Version
 from trainer.decoder.sealed import Sealed, open_sealed
+from trainer.tasks import load
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STALE_S = 86_400.0
@@ -141,16 +142,18 @@ def _record_reference(connection: Connection, version: Version, name: str, answe
 
 def sketch_of(version: Version, answers: Sequence[Answer]) -> Sketch:
     """What later rows are counted against: the hold-out as it was answered, `in_reference` rows only."""
-    labels = version.manifest.labels
+    labels = load(version.manifest.task).vocabulary(
+        version.manifest.labels, [answer.label for answer in answers]
+    )
     pairs = [pair for pair in zip(version.holdout, answers, strict=True) if pair[0].in_reference]
-    rows = [_replayed(row.text, answer, labels) for row, answer in pairs]
+    rows = [_replayed(row.text, answer) for row, answer in pairs]
     return fit_sketch(rows, [row.label for row, _ in pairs], labels, nearest=version.nearest)
 
 
-def _replayed(text: str, answer: Answer, labels: Sequence[str]) -> ReplayedRow:
+def _replayed(text: str, answer: Answer) -> ReplayedRow:
     described = describe(text)
     return ReplayedRow(
-        label=labels[answer.label_index],
+        label=answer.label,
         score=answer.score,
         similarity=answer.similarity,
         characters=len(text),
@@ -168,7 +171,7 @@ def _reference_rows(version: Version, name: str, answers: Sequence[Answer]) -> l
             "row": number,
             "in_reference": row.in_reference,
             "truth": row.label,
-            "label": version.manifest.labels[answer.label_index],
+            "label": answer.label,
             "score": answer.score,
             "scores": list(answer.scores),
             "similarity": answer.similarity,

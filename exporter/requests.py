@@ -133,8 +133,13 @@ def _label(item: Any, param: str) -> tuple[str, str]:
     row = json_object(item, param)
     return (
         text_of(row.get("id"), f"{param}.id", MAX_ID_CHARACTERS),
-        text_of(row.get("label"), f"{param}.label", MAX_LABEL_CHARACTERS),
+        text_of(_spelled(row.get("label")), f"{param}.label", MAX_LABEL_CHARACTERS),
     )
+
+
+def _spelled(label: Any) -> Any:
+    """A list as the text that stands for it; its model's task says whether it is one (see labels.py)."""
+    return json.dumps(label, ensure_ascii=False) if isinstance(label, list) else label
 
 
 def text_of(value: Any, param: str, longest: int) -> str:

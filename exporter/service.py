@@ -43,6 +43,7 @@ class Served:
     version: str
     labels: Sequence[str]
     predictions: list[Prediction]  # in the order of the inputs
+    task: str = "classification"
 
 
 class Service:
@@ -128,7 +129,7 @@ class Service:
         self._close(request, None)
         ordered = [request.done[position] for position in range(len(inputs))]
         answered = request.deployed  # the champion, where a canary failed
-        return Served(model, answered.version, answered.engine.labels, ordered)
+        return Served(model, answered.version, answered.engine.labels, ordered, answered.manifest.task)
 
     async def _loaded(self, request: Request) -> None:
         """Let the request have its version loaded, or end meanwhile."""

@@ -208,12 +208,22 @@ def train(
     check_data: Annotated[
         bool, typer.Option("--check-data", help="Only look for faults in the data; status 1 with a finding.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="With --check-data: Evidently's summary of the data, FILE.html.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Only print every value of the spec and where it came from.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune, export to ONNX with a parity check, seal, and register a version."""
-    if check_data:
-        _call("data.check_data", as_json, config, spec=spec, quiet=as_json)
+    if report is not None and not check_data:
+        raise typer.BadParameter("goes with --check-data", param_hint="--report")
+    if explain:
+        _call("data.explain_spec", as_json, config, spec=spec)
+    elif check_data:
+        _call("data.check_data", as_json, config, spec=spec, report=report, quiet=as_json)
     else:
         _call("models.train", as_json, config, spec=spec, promote_first=promote_first, quiet=as_json)
 

@@ -27,6 +27,7 @@ from trainer.artifact import Version, open_version
 from trainer.crossfit import FOLDS, read_unseen
 from trainer.duplicates import repeated
 from trainer.rows import read_snapshot
+from trainer.tasks import load
 
 _CHUNK = 500  # ids of one query
 
@@ -162,12 +163,11 @@ def _slices(answer: Answered, common: set[str]) -> tuple[str, ...]:
 
 
 def _said(answer: Answered, truth: str, version: Version) -> Said:
-    labels = version.manifest.labels
-    truth_score = answer.scores[labels.index(truth)] if truth in labels else 0.0
+    labels, probability = version.manifest.labels, load(version.manifest.task).probability
     return Said(
         right=answer.label == truth,
-        score=round(max(answer.scores), SCORE_DIGITS),
-        truth_score=round(truth_score, SCORE_DIGITS),
+        score=round(probability(answer.label, answer.scores, labels), SCORE_DIGITS),
+        truth_score=round(probability(truth, answer.scores, labels), SCORE_DIGITS),
         label=answer.label,
     )
 

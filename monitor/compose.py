@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from monitor.stale import find_stale
 from trainer.artifact import Manifest
 from trainer.rows import HoldoutRow, Row, fields_of, read_holdout, read_snapshot
 from trainer.spec import FitTable, TrainSpec, load_spec
+from trainer.tasks import load
 
 _NEWEST = 50_000  # labelled predictions that one retrain reads
 
@@ -123,8 +124,9 @@ def compose(
     old = _old(home / "data" / f"{manifest.data.sha256}.parquet", parent, spec.fit)
     seen = {row.text for row in old} | {row.text for row in held}
     fresh = [found for found in labelled if found.text not in seen]
-    named = _new_names(fresh, manifest.labels, settings.min_class_rows)
-    fresh = [found for found in fresh if found.truth not in named.rare]
+    names = load(manifest.task).names
+    named = _new_names([names(found.truth) for found in fresh], manifest.labels, settings.min_class_rows)
+    fresh = [found for found in fresh if named.rare.keys().isdisjoint(names(found.truth))]
     recent = [found for found in fresh if found.version == parent and found.seq >= since_seq]
     earlier = [_row(found, slices) for found in fresh if found.seq < since_seq]
     stale = find_stale(db, model, parent, recent, [*old, *held, *earlier])
@@ -133,7 +135,7 @@ def compose(
     dropped = [found.text for found in fresh if found.text in stale]
     fresh = [found for found in fresh if found.text not in stale]
     recent = [found for found in recent if found.text not in stale]
-    head = spec.fit.rung == "head"
+    head = spec.fit.rung == "head" and manifest.task == "classification"  # whose rows teach and prove
     proof = apart(recent) if head else held_out(recent, settings.verdict_share)
     kept_out = ({row.text for row in held} | {found.text for found in proof}) - {row.text for row in released}
     new = [_row(found, slices) for found in fresh if found.text not in kept_out]
@@ -141,7 +143,7 @@ def compose(
         raise NothingNewError(model)
     trained = {row.text for row in (*old, *released, *new)}
     quiet = [found.text for found in unlabelled if found.text not in trained | kept_out]
-    rows = _learnable([row for row in old if row.text not in kept_out] + released + new)
+    rows = _learnable(names, [row for row in old if row.text not in kept_out] + released + new)
     taught = [found for found in fresh if found.version == parent and found.text not in kept_out]
     crossfit = judged(taught, since_seq) if head else Crossfit()
     return Lesson(
@@ -156,10 +158,14 @@ def compose(
             judged_old=len(crossfit.old),
             labels_used=len(new) + len(proof),
             stale_rows=len(stale),
-            new_classes=tuple(sorted(named.learnt & {row.label for row in rows})),
+            new_classes=tuple(sorted(named.learnt & {name for row in rows for name in names(row.label)})),
             rare=tuple(sorted(named.rare.items())),
         ),
-        known=[(found.text, found.embedding) for found in fresh if head and found.version == parent],
+        known=[
+            (found.text, found.embedding)
+            for found in fresh
+            if spec.fit.rung == "head" and found.version == parent
+        ],
         judged=crossfit.rows,
     )
 
@@ -181,17 +187,18 @@ class _Names:
     rare: dict[str, int]
 
 
-def _new_names(fresh: Sequence[Found[Any]], known: Sequence[str], fewest: int) -> _Names:
-    """Rare rows stay out of training and of the hold-out, so that a later retrain may still learn them."""
-    rows = Counter(found.truth for found in fresh if found.truth not in set(known))
+def _new_names(fresh: Sequence[Sequence[str]], known: Sequence[str], fewest: int) -> _Names:
+    """Of the classes of each row. Rare rows stay out of training and of the hold-out, so that a later retrain
+    may still learn them."""
+    rows = Counter(name for named in fresh for name in named if name not in set(known))
     rare = {name: count for name, count in rows.items() if count < fewest}
     return _Names(frozenset(rows) - frozenset(rare), rare)
 
 
-def _learnable(rows: list[Row]) -> list[Row]:
+def _learnable(names: Callable[[str], list[str]], rows: list[Row]) -> list[Row]:
     """Without classes of a single row: nobody can learn them, and the trainer would refuse all the others."""
-    counts = Counter(row.label for row in rows)
-    return [row for row in rows if counts[row.label] > 1]
+    counts = Counter(name for row in rows for name in names(row.label))
+    return [row for row in rows if all(counts[name] > 1 for name in names(row.label))]
 
 
 def _spec(manifest: Manifest, settings: ModelSettings) -> TrainSpec:

@@ -46,7 +46,7 @@ Snapshot = Literal["drift", "quality"]
 def main(orders: Path) -> None:
     """Work as the child: read the request, write the reports and the result."""
     request = json.loads(orders.read_text())
-    result = make_report(request)
+    result = make_summary(request) if "summary" in request else make_report(request)
     result["cpu_s"] = time.process_time()
     result["peak_rss_mb"] = peak_rss_mb()
     write_bytes(Path(request["result"]), json.dumps(result).encode())
@@ -83,6 +83,24 @@ def make_report(request: Mapping[str, Any], columns: Sequence[ReportColumn] = CO
         "written": drifts.made is not None,
         "quality_written": quality.made is not None,
     }
+
+
+def make_summary(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the page of a `data_summary`: every column described, with its distribution."""
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataSummaryPreset
+
+    definition = DataDefinition(
+        text_columns=["text"],
+        numerical_columns=["characters", "words"],
+        categorical_columns=["label", "script"],
+    )
+    sides = [request[name] for name in ("current", "reference") if request[name]]
+    data = [Dataset.from_pandas(pd.read_parquet(side), data_definition=definition) for side in sides]
+    made = Report([DataSummaryPreset()]).run(*data, name=request["summary"])
+    write_bytes(Path(request["html"]), made.get_html_str(as_iframe=False).encode())
+    return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def run_report(request: ReportRequest, timeout_s: float = 120.0) -> ReportResult
                 }
             )
         )
-        problem = _run_child(orders, timeout_s)
+        problem = run_child(orders, timeout_s)
         _keep_budget(request)
         if problem or not result.exists():
             reason = {"name": "report", "reason": problem or "The child wrote no result."}
@@ -118,8 +118,8 @@ def _keep_budget(request: ReportRequest) -> None:
             prune(request.workspace, request.budget_mb, RUNS)
 
 
-def _run_child(orders: Path, timeout_s: float) -> str | None:
-    """Return what went wrong, or None."""
+def run_child(orders: Path, timeout_s: float) -> str | None:
+    """Let `monitor.report` work on `orders`; returns what went wrong, or None."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

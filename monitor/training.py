@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from exporter import registry
 from exporter.settings import Device, Precision
 from monitor.child import run_trainer
+from monitor.recorded import recorded_rows
 from trainer.artifact import Manifest, open_version
 from trainer.fitting.checkpoint import folder_of
 from trainer.rows import write_holdout, write_snapshot
@@ -42,7 +43,7 @@ def train_version(
 
     `now` is the registration's time, by default this machine's clock. Raises TrainerError, TrainingDied.
     """
-    rows, holdout = prepare(spec, spec_path)
+    rows, holdout = prepare(spec, spec_path, recorded=recorded_rows(db, spec.data))
     folder = home / "jobs" / f"train-{secrets.token_hex(6)}"
     folder.mkdir(parents=True)
     try:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select
 
 from exporter.blocks import ROWS as BLOCK_ROWS
-from exporter.tables import blocks, labels, predictions, reference, versions
-from monitor.errors import NoReferenceError, UnknownModelVersionError
+from exporter.tables import blocks, labels, predictions, reference
+from monitor.answer_names import answer_names, numbered
+from monitor.errors import NoReferenceError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -27,10 +28,10 @@ class Window:
 
     model: str
     version: str
-    labels: tuple[str, ...]  # class names, in the manifest's order: [C]
+    labels: tuple[str, ...]  # answers that have a number, see answer_names.py: [C]
     label_index: Ints  # [n], -1 for an answer outside `labels`
     score: Floats  # [n]
-    scores: Floats  # [n, C]
+    scores: Floats  # [n, classes]
     similarity: Floats  # [n]
     tokens: Floats  # [n]
     characters: Floats  # [n]
@@ -145,31 +146,25 @@ def _read(db: Engine, query: Select[Any]) -> Sequence[Row[Any]]:
         return connection.execute(query).all()
 
 
-def _label_names(db: Engine, model: str, version: str) -> tuple[str, ...]:
-    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
-    with db.connect() as connection:
-        manifest = connection.execute(query).scalar_one_or_none()
-    if manifest is None:
-        raise UnknownModelVersionError(model, version)
-    return tuple(manifest["labels"])
-
-
 def _window(db: Engine, model: str, version: str, found: Sequence[Row[Any]], *, empty_seq: int = 0) -> Window:
-    names = _label_names(db, model, version)
-    place = {name: index for index, name in enumerate(names)}
+    names = answer_names(db, model, version)
+    told = [row.truth for row in found]
+    answered, true = numbered(names, [row.label for row in found], told)
     times = [row.at for row in found if hasattr(row, "at")]
     return Window(
         model=model,
         version=version,
         labels=names,
-        label_index=np.array([place.get(row.label, -1) for row in found], dtype=np.int64),
+        label_index=answered,
         score=_floats([row.score for row in found]),
         scores=_floats([row.scores for row in found]).reshape(len(found), -1 if found else len(names)),
         similarity=_floats([row.similarity for row in found]),
         tokens=_floats([row.tokens for row in found]),
         characters=_floats([row.characters for row in found]),
         text=tuple(getattr(row, "text", None) for row in found),
-        truth=tuple(row.truth for row in found),
+        truth=tuple(
+            names[number] if number >= 0 else label for number, label in zip(true.tolist(), told, strict=True)
+        ),
         ids=tuple(str(row.id) for row in found),
         first_seq=int(found[0].order) if found else empty_seq,
         last_seq=int(found[-1].order) if found else empty_seq,

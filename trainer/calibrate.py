@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ import numpy as np
 from trainer.tasks.classification import decode
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Decode = Callable[[Array, float], Array]
 
 GRID = np.exp(np.linspace(np.log(0.05), np.log(20.0), 241))
 
 
-def temperature(logits: Array, truth: Array) -> float:
-    """The temperature of least negative log-likelihood; logits [rows, labels], truth [rows] label numbers.
+def temperature(logits: Array, truth: Array, decode: Decode = decode) -> float:
+    """The temperature of least negative log-likelihood; logits [rows, labels], truth a task's targets.
 
     With fewer than 20 rows there is nothing to fit and it is 1. Source: Guo et al. (2017), section 4.2.
 
@@ -27,7 +29,7 @@ def temperature(logits: Array, truth: Array) -> float:
     return float(min(GRID, key=lambda t: nll(decode(logits, float(t)), truth)))
 
 
-def cross_fitted(logits: Array, truth: Array, *, seed: int) -> Array:
+def cross_fitted(logits: Array, truth: Array, *, seed: int, decode: Decode = decode) -> Array:
     """Probabilities [rows, labels], each half of the rows scaled by the temperature of the other half.
 
     What they say of calibration is what the temperature of all rows promises for texts that come later.
@@ -35,12 +37,14 @@ def cross_fitted(logits: Array, truth: Array, *, seed: int) -> Array:
     first = np.random.default_rng(seed).permutation(len(truth)) % 2 == 0
     scores = np.empty(logits.shape, dtype=np.float64)
     for half in (first, ~first):
-        scores[half] = decode(logits[half], temperature(logits[~half], truth[~half]))
+        scores[half] = decode(logits[half], temperature(logits[~half], truth[~half], decode))
     return scores
 
 
 def nll(scores: Array, truth: Array) -> float:
-    """Mean negative log-likelihood of probabilities [rows, labels]."""
+    """Mean negative log-likelihood of probabilities [rows, labels]; of sets, that of the whole set."""
+    if truth.ndim == 2:
+        return float(-np.log(np.maximum(np.where(truth > 0, scores, 1 - scores), 1e-12)).sum(axis=1).mean())
     picked = scores[np.arange(len(truth)), truth.astype(int)]
     return float(-np.log(np.maximum(picked, 1e-12)).mean())
 

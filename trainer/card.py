@@ -14,6 +14,7 @@ from trainer.artifact import Manifest
 from trainer.evaluate import NOT_ENOUGH
 from trainer.sources import ENCODER
 
+OF_SETS = (("micro F1", "micro_f1"), ("Hamming loss", "hamming_loss"))  # only where the truth are sets
 MOST = 200  # rows of a table; the rest is in report.json
 _LICENCE = re.compile(r"\A---\n.*?^license:\s*[\"']?([\w.+-]+)", re.DOTALL | re.MULTILINE)
 
@@ -67,6 +68,7 @@ def figure_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("accuracy", interval(held["accuracy"])),
         ("macro F1", interval(held["macro_f1"])),
+        *((name, f"{held[key]:.3f}") for name, key in OF_SETS if key in held),
         *(
             (name, f"{held[key]['unscaled']:.4f} → {held[key]['scaled']:.4f} scaled")
             for name, key in (("calibration error (ECE)", "ece"), ("negative log-likelihood", "nll"))
@@ -194,7 +196,8 @@ def _findings(manifest: Manifest) -> list[tuple[str, ...]]:
 
 def _limits(manifest: Manifest, report: dict[str, Any]) -> Iterable[str]:
     yield f"Texts beyond {manifest.max_tokens} tokens are cut."
-    yield "Every text is answered with one of the labels, whatever it is about."
+    if not manifest.thresholds:
+        yield "Every text is answered with one of the labels, whatever it is about."
     few = sum(one["recall"]["value"] is None for one in report["classes"].values())
     if few:
         yield f"{few} of {len(manifest.labels)} classes have too few hold-out rows for figures."

@@ -20,6 +20,7 @@ from trainer.artifact import MODEL, Version
 from trainer.rows import HoldoutRow, Row
 from trainer.rungs import Given, Made, make
 from trainer.spec import FitTable
+from trainer.tasks import Task, load
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LEVEL = 0.05
@@ -59,9 +60,10 @@ def learn(given: Given, holdout: Sequence[HoldoutRow]) -> Lesson:
     if not every or not away or away % every:
         return Lesson(made=made, rows=rows, steps=away, control=None)
     fresh, beside = _fresh(replace(given, rows=rows, weights=given.weights[kept]))
-    known = set(made.labels) | set(fresh.labels)
-    held = [row for row in holdout if row.label in known][-COMPARED_ROWS:]
-    found = compare(right(made, held), right(fresh, held))
+    task, known = load(given.spec.model.task), {*made.labels, *fresh.labels}
+    labelled = [row for row in holdout if row.label is not None]
+    held = [row for row in labelled if known.issuperset(task.names(str(row.label)))][-COMPARED_ROWS:]
+    found = compare(right(made, held, task), right(fresh, held, task))
     if found["chosen"] == "fresh":
         (beside / MODEL).replace(given.out / MODEL)
     shutil.rmtree(beside)
@@ -100,12 +102,13 @@ def compare(incremental: Array, fresh: Array) -> dict[str, Any]:
     return {"rows": len(fresh), "incremental_only": lost, "fresh_only": won, "p": p, "chosen": chosen}
 
 
-def right(made: Made, rows: Sequence[HoldoutRow]) -> Array:
+def right(made: Made, rows: Sequence[HoldoutRow], task: Task) -> Array:
     """[rows] whether each was answered with its label."""
     if not rows:
         return np.zeros(0, dtype=bool)
-    said = made.logits([row.text for row in rows]).argmax(axis=1)
-    return np.array([made.labels[one] == row.label for one, row in zip(said, rows, strict=True)])
+    scores = task.decode(made.logits([row.text for row in rows]), 1.0)
+    said = task.answers(scores, made.labels, [])
+    return np.array([label == row.label for (label, _), row in zip(said, rows, strict=True)])
 
 
 def sign_p(lost: int, won: int) -> float:

@@ -30,6 +30,7 @@ from trainer.splice import read_head, splice
 Array = np.ndarray[Any, np.dtype[Any]]
 Ids = Sequence[Sequence[int]]
 CALIBRATION_TEXTS = 96
+MEASURED_TASK = "classification"
 LEAST_ROWS = 100  # of fewer, agreement on 99.5 % says nothing
 
 
@@ -59,6 +60,12 @@ def engine_files(given: Given, made: Made, holdout: Sequence[HoldoutRow]) -> dic
     wanted = [name for name in given.spec.export.engines if name in KINDS]
     if not wanted:
         return plain
+    if given.spec.model.task != MEASURED_TASK:
+        why = f"what it costs is measured for the task {MEASURED_TASK} only"
+        return plain | {
+            name: EngineFile(file=KINDS[name].file, precision=KINDS[name].precision, refused=why)
+            for name in wanted
+        }
     exam = _exam(given, made, holdout, rows=max(KINDS[name].rows for name in wanted))
     tried = {name: _tried(name, given, made, exam) for name in wanted}
     return {name: one for name, one in tried.items() if one.refused is None} | plain | tried

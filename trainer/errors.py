@@ -18,6 +18,14 @@ class DataError(TrainerError):
         super().__init__(f"{where}: {problem}. {mend}")
 
 
+class CellError(TrainerError):
+    """A cell that cannot be used; whoever reads the row says where it is."""
+
+    def __init__(self, problem: str, mend: str) -> None:
+        self.problem, self.mend = problem, mend
+        super().__init__(f"{problem}. {mend}")
+
+
 class FindingError(TrainerError):
     """Data with faults that the spec refuses; `findings` are (kind, message)."""
 

@@ -22,22 +22,38 @@ NOT_ENOUGH = "not enough data"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a version said of labelled texts: logits [rows, labels], truth [rows] label numbers."""
+    """What a version said of labelled texts: logits [rows, labels], truth [rows] label numbers.
+
+    Where any number of labels is right, truth is [rows, labels] of 0 and 1; a label is answered whose logit
+    reaches its bar.
+    """
 
     logits: Array
     truth: Array
     slices: Sequence[Sequence[str]]  # of each row
+    bars: Array | None = None  # [labels], of sets
 
     @property
     def right(self) -> Array:
         """[rows] whether the answer was the truth."""
-        return np.asarray(self.logits.argmax(axis=1) == self.truth)
+        return right_of(self.logits, self.truth, self.bars)
 
     def at(self, places: Sequence[int]) -> Answers:
         """The same of some of the rows."""
         chosen = np.asarray(places, dtype=np.int64)
         slices = [self.slices[place] for place in places]
-        return Answers(logits=self.logits[chosen], truth=self.truth[chosen], slices=slices)
+        return Answers(logits=self.logits[chosen], truth=self.truth[chosen], slices=slices, bars=self.bars)
+
+
+def right_of(logits: Array, truth: Array, bars: Array | None) -> Array:
+    """[rows] whether the label of the largest logit, or with `bars` the set above them, is the truth.
+
+    >>> right_of(np.array([[2.0, 1.0]]), np.array([[1, 1]]), np.array([0.0, 1.5]))
+    array([False])
+    """
+    if bars is None:
+        return np.asarray(logits.argmax(axis=1) == truth)
+    return np.asarray(((logits >= bars) == truth).all(axis=1))
 
 
 def figures(answers: Answers, *, temperature: float, seed: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from trainer.errors import SpecError
 from trainer.fitting.checkpoint import Facts, Identity
 from trainer.fitting.ladder import climb
 from trainer.fitting.loop import Parts
-from trainer.fitting.objective import row_losses
+from trainer.fitting.objective import right, row_losses
 from trainer.fitting.phase import Outcome, Say, Work, train_rung
 from trainer.fitting.rate import plot
 from trainer.fitting.report import figures
@@ -31,6 +31,7 @@ from trainer.head import Head, fit_head
 from trainer.rows import Row
 from trainer.spec import TrainSpec
 from trainer.split import stratified
+from trainer.tasks import classes_of, load
 from trainer.tokens import encode, tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -81,9 +82,10 @@ def fit(
     kept = sift(frozen.embeddings)
     ids, rows, frozen = [ids[row] for row in kept], [rows[row] for row in kept], frozen.take(kept)
     known = start.labels if spec.fit.anchor else []
-    labels = sorted({row.label for row in rows} | set(known))
-    truth = np.array([labels.index(row.label) for row in rows], dtype=np.int64)
-    parts = _parts(rows, spec.fit)
+    task, said = load(spec.model.task), [row.label for row in rows]
+    labels = sorted({*classes_of(task, said), *known})
+    truth = task.targets(said, labels)
+    parts = _parts(rows, spec)
     with tracked(spec.fit.tracker, spec.model.name, spec.fit.model_dump(mode="json")) as track:
         work = Work(
             fit=spec.fit,
@@ -144,7 +146,7 @@ def learnt_figures(head: Head, embeddings: Array, truth: Array) -> Facts:
     """What a head says of the very rows it learnt from: {"train": accuracy, loss, rows}."""
     logits = head.logits(embeddings)
     loss = float(row_losses(logits, truth).mean())
-    return {"train": figures(logits.argmax(axis=1) == truth, loss)}
+    return {"train": figures(right(logits, truth), loss)}
 
 
 def use_threads(threads: int) -> None:
@@ -171,11 +173,11 @@ def _first(model: Any, fit: FitTable) -> int | None:
     return None if None in found else min(layer for layer in found if layer is not None)
 
 
-def _parts(rows: Sequence[Row], fit: FitTable) -> Parts:
-    everything = np.arange(len(rows))
+def _parts(rows: Sequence[Row], spec: TrainSpec) -> Parts:
+    fit, everything = spec.fit, np.arange(len(rows))
     if not fit.validates:
         return Parts(learnt=everything, validation=everything[:0])
-    _, held = stratified(rows, fit.validation_share, seed=fit.seed)
+    _, held = stratified(rows, fit.validation_share, seed=fit.seed, task=spec.model.task)
     texts = {row.text for row in held}
     chosen = np.array([row.text in texts for row in rows])
     return Parts(learnt=everything[~chosen], validation=everything[chosen])
@@ -185,8 +187,8 @@ def _first_head(
     start: Start, known: list[str], labels: list[str], frozen: Embedded, truth: Array, learnt: Array
 ) -> Head:
     """A logistic head; rows of the labels in `known` are the parent's."""
-    present, numbers = np.unique(truth[learnt], return_inverse=True)
-    fitted = fit_head(frozen.embeddings[learnt], numbers, classes=len(present))
+    present, targets = _present(truth[learnt])
+    fitted = fit_head(frozen.embeddings[learnt], targets, classes=len(present))
     weight = np.zeros((len(labels), fitted.weight.shape[1]), dtype=np.float32)
     bias = np.zeros(len(labels), dtype=np.float32)
     weight[present], bias[present] = fitted.weight, fitted.bias
@@ -195,6 +197,13 @@ def _first_head(
         places = [labels.index(label) for label in known]
         weight[places], bias[places] = start.head.weight, start.head.bias
     return Head(weight=weight, bias=bias)
+
+
+def _present(truth: Array) -> tuple[Array, Array]:
+    """(numbers of the labels that occur, the targets in them); of sets, of all labels."""
+    if truth.ndim == 2:
+        return np.arange(truth.shape[1]), truth
+    return np.unique(truth, return_inverse=True)
 
 
 def _identity(spec: TrainSpec, rows: Sequence[Row], start: Start) -> Identity:

@@ -23,9 +23,18 @@ EMBEDDED = "label_errors"  # the kind that needs embeddings
 
 
 def look(
-    spec: TrainSpec, rows: Sequence[Row], holdout: Sequence[HoldoutRow], *, cache: Path, tick: Tick
+    spec: TrainSpec,
+    rows: Sequence[Row],
+    holdout: Sequence[HoldoutRow],
+    *,
+    traffic: Sequence[str] = (),
+    cache: Path,
+    tick: Tick,
 ) -> list[Finding]:
-    """Every finding of a spec's rows, without training; nothing is refused or dropped."""
+    """Every finding of a spec's rows, without training; nothing is refused or dropped.
+
+    `traffic` are texts that were asked lately, to be compared with the rows.
+    """
     base = resolve_base(spec.model.base, cache)
     texts = [row.text for row in rows]
     source = of_base(
@@ -39,6 +48,8 @@ def look(
         lengths=lengths(base / "tokenizer.json", texts),
         max_tokens=spec.model.max_tokens,
         embeddings=embeddings,
+        task=spec.model.task,
+        traffic=traffic,
     )
     return examine(data, spec.data.on_finding)
 
@@ -75,6 +86,7 @@ class DataGate:
             holdout=self._holdout,
             lengths=self._tokens([row.text for row in rows]),
             max_tokens=self._spec.model.max_tokens,
+            task=self._spec.model.task,
         )
         others = [kind for kind in kinds() if kind != EMBEDDED]
         self.findings = examine(data, self._spec.data.on_finding, only=others)
@@ -85,11 +97,11 @@ class DataGate:
 
     def labels(self, embeddings: Array) -> list[int]:
         """Positions left of what `texts` returned; `embeddings` are its unit rows [rows, hidden]."""
-        data = Data(rows=self._rows, embeddings=embeddings)
+        data = Data(rows=self._rows, embeddings=embeddings, task=self._spec.model.task)
         found = examine(data, self._spec.data.on_finding, only=[EMBEDDED])
         self.findings += found
         refuse(found)
         left = kept(len(self._rows), found)
-        check_rows([self._rows[row] for row in left], "what the data gate left")
+        check_rows([self._rows[row] for row in left], "what the data gate left", self._spec.model.task)
         self._left = [self._left[row] for row in left]
         return left

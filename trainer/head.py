@@ -65,7 +65,8 @@ def fit_head(
     weights: Array | None = None,
     anchor: Anchor | None = None,
 ) -> Head:
-    """Fit by L-BFGS, deterministically; truth: [rows] label numbers; weights: [rows], 1 where not given.
+    """Fit by L-BFGS, deterministically; truth: [rows] label numbers, or [rows, classes] of 0 and 1,
+    each label with a logistic head of its own; weights: [rows], 1 where not given.
 
     Minimises the summed cross-entropy and half the weighted squared distance to zero or, anchored, to the
     anchor (L2-SP: Li, Grandvalet, Davoine 2018, arXiv:1802.01483). An anchored head keeps the anchor's
@@ -74,11 +75,10 @@ def fit_head(
     from scipy.optimize import minimize  # noqa: PLC0415 - a tenth of a second to import
 
     rows = np.asarray(embeddings, dtype=np.float32)
-    wanted = np.zeros((len(rows), classes), dtype=np.float32)
-    wanted[np.arange(len(rows)), truth] = 1
     loss = _Loss(
         rows=rows,
-        truth=wanted,
+        truth=truth.astype(np.float32) if truth.ndim == 2 else np.eye(classes, dtype=np.float32)[truth],
+        sets=truth.ndim == 2,
         weights=np.ones(len(rows), dtype=np.float32) if weights is None else weights.astype(np.float32),
         centre=np.zeros((classes, rows.shape[1]))
         if anchor is None
@@ -89,7 +89,19 @@ def fit_head(
     found = minimize(
         loss, loss.first(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": TOLERANCE}
     )
-    return loss.head(found.x)
+    head = loss.head(found.x)
+    return _undivided(head, truth) if truth.ndim == 2 and anchor is None else head
+
+
+def _undivided(head: Head, truth: Array) -> Head:
+    """A label that all rows have, or none, gets the log-odds of Laplace's rule of succession."""
+    rows, found = len(truth), truth.sum(axis=0)
+    divided = (found > 0) & (found < rows)
+    odds = np.log((found + 1) / (rows - found + 1))
+    return Head(
+        weight=np.where(divided[:, None], head.weight, 0).astype(np.float32),
+        bias=np.where(divided, head.bias, odds).astype(np.float32),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +109,8 @@ class _Loss:
     """Mean penalised cross-entropy and its slope; parameters: [labels, hidden] and, if free, biases."""
 
     rows: Array  # [rows, hidden]
-    truth: Array  # [rows, labels], one 1 in each row
+    truth: Array  # [rows, labels]; one 1 in each row, of sets any number
+    sets: bool
     weights: Array  # [rows]
     centre: Array  # [labels, hidden]
     penalty: Array  # [labels, 1]
@@ -116,16 +129,26 @@ class _Loss:
 
     def __call__(self, flat: Array) -> tuple[float, Array]:
         head = self.head(flat)
-        logits = head.logits(self.rows)
-        logits -= logits.max(axis=1, keepdims=True)
-        scores = np.exp(logits)
-        total = scores.sum(axis=1, keepdims=True)
-        own = np.einsum("ij,ij->i", logits, self.truth) - np.log(total[:, 0])
+        own, scores = (_of_sets if self.sets else _of_one)(head.logits(self.rows), self.truth)
         away = flat[: self.centre.size].reshape(self.centre.shape) - self.centre
         penalty = self.penalty / len(self.rows)
         value = -float((self.weights * own).sum(dtype=np.float64)) / len(self.rows)
         value += 0.5 * float((penalty * away**2).sum())
-        error = (scores / total - self.truth) * (self.weights / len(self.rows))[:, None]
+        error = (scores - self.truth) * (self.weights / len(self.rows))[:, None]
         slope = error.T @ self.rows + penalty * away
         free = error.sum(axis=0) if self.bias is None else np.zeros(0)
         return value, np.concatenate([slope.ravel(), free]).astype(np.float64)
+
+
+def _of_one(logits: Array, truth: Array) -> tuple[Array, Array]:
+    """(log-likelihood [rows], softmax [rows, labels])."""
+    logits -= logits.max(axis=1, keepdims=True)
+    scores = np.exp(logits)
+    total = scores.sum(axis=1, keepdims=True)
+    return np.einsum("ij,ij->i", logits, truth) - np.log(total[:, 0]), scores / total
+
+
+def _of_sets(logits: Array, truth: Array) -> tuple[Array, Array]:
+    """(log-likelihood [rows] of all labels together, sigmoids [rows, labels])."""
+    softplus = np.logaddexp(0, logits)
+    return np.einsum("ij,ij->i", logits, truth) - softplus.sum(axis=1), np.exp(logits - softplus)

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from tokenizers import Tokenizer
 from trainer.artifact import MODEL, REPORT, Version
 from trainer.calibrate import temperature
 from trainer.crossfit import Judged, with_unseen
-from trainer.evaluate import Answers, by_class, by_slice, compared, figures, share
+from trainer.evaluate import Answers, by_class, by_slice, compared, figures, right_of, share
+from trainer.evaluate_sets import by_label, figures_of_sets, said_sets
 from trainer.graph import Graph
 from trainer.robustness import DAMAGES, robustness
 from trainer.rows import HoldoutRow, Row, read_rows
@@ -28,6 +29,7 @@ from trainer.rungs import Made
 from trainer.serving_cost import measure
 from trainer.spec import TrainSpec
 from trainer.splice import read_head
+from trainer.tasks import Task, load
 from trainer.tokens import encode
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -54,18 +56,20 @@ class Examined:
 def examine(version: Examined) -> dict[str, Any]:
     """The whole report, JSON-able."""
     spec, made = version.spec, version.made
-    rows = asked(version.holdout, made.labels, spec.evaluate.rows)
-    answers = _answers(made, rows)
+    task = load(spec.model.task)
+    rows = asked(version.holdout, made.labels, spec.evaluate.rows, task=task)
+    answers = _answers(version, rows)
     unseen = with_unseen(answers.logits, answers.truth, made.unseen, version.judged, made.labels)
-    heat = temperature(*unseen)
+    heat = temperature(*unseen, task.decode)
+    tuned = task.thresholds(task.decode(answers.logits, heat), answers.truth)
+    answers = replace(answers, bars=_bars(tuned, heat))
     limit = spec.evaluate.tokens
     ids = encode(version.tokenizer, [row.text for row in rows])
     few = within([len(one) for one in ids], limit // len(DAMAGES))
     return {
         "format": FORMAT,
         "seed": spec.fit.seed,
-        "holdout": figures(answers, temperature=heat, seed=spec.fit.seed),
-        "classes": by_class(answers, made.labels),
+        **_held(answers, made.labels, heat, spec.fit.seed, tuned),
         "slices": by_slice(answers),
         "overfitting": _overfitting(version, answers),
         "robustness": _robustness(made, [rows[place] for place in few], answers.at(few), spec.fit.seed),
@@ -76,6 +80,24 @@ def examine(version: Examined) -> dict[str, Any]:
     }
 
 
+def _held(
+    answers: Answers, labels: Sequence[str], heat: float, seed: int, tuned: list[float]
+) -> dict[str, Any]:
+    """Figures of the hold-out, whole and by class; of sets, if its truth are sets."""
+    if answers.bars is None:
+        found, classes = figures(answers, temperature=heat, seed=seed), by_class(answers, labels)
+    else:
+        found = figures_of_sets(answers, temperature=heat, seed=seed)
+        classes = by_label(said_sets(answers, heat), answers.truth > 0, labels)
+    return {"holdout": found | {"thresholds": tuned}, "classes": classes}
+
+
+def _bars(thresholds: Sequence[float], heat: float) -> Array | None:
+    """[labels] logits from which labels of a set are answered; None where the best label answers."""
+    odds = np.array(thresholds)
+    return heat * np.log(odds / (1 - odds)) if len(odds) else None
+
+
 def flat(report: dict[str, Any]) -> dict[str, Any]:
     """What the manifest keeps of a report: a few numbers, None where there are no rows."""
     held = report["holdout"]
@@ -83,17 +105,21 @@ def flat(report: dict[str, Any]) -> dict[str, Any]:
         "rows": held["rows"],
         **{name: held[name] and held[name]["value"] for name in ("accuracy", "macro_f1")},
         **{name: held[name] and held[name]["scaled"] for name in ("nll", "ece")},
+        **{name: held[name] for name in ("micro_f1", "hamming_loss") if name in held},
     }
 
 
-def asked(holdout: Sequence[HoldoutRow], labels: Sequence[str], limit: int) -> list[HoldoutRow]:
+def asked(
+    holdout: Sequence[HoldoutRow], labels: Sequence[str], limit: int, *, task: Task | None = None
+) -> list[HoldoutRow]:
     """At most `limit` labelled rows of known classes: the newest recent ones and, evenly spread, old ones.
 
     >>> rows = [HoldoutRow(text=str(n), label="a", slice="base" if n < 8 else "recent") for n in range(10)]
     >>> [row.text for row in asked(rows, ["a"], 4)]
     ['0', '7', '8', '9']
     """
-    known = [row for row in holdout if row.label in set(labels)]
+    names, there = (task or load("classification")).names, set(labels)
+    known = [row for row in holdout if row.label is not None and there.issuperset(names(row.label))]
     base = [row for row in known if row.slice == "base"]
     recent = [row for row in known if row.slice == "recent"]
     old = min(len(base), max(limit // 2, limit - len(recent)))
@@ -114,15 +140,26 @@ def within(lengths: Sequence[int], tokens: int) -> list[int]:
     return [int(place) for place in np.linspace(0, len(lengths) - 1, count)]
 
 
-def _answers(made: Made, rows: Sequence[Labelled]) -> Answers:
-    numbers = {label: number for number, label in enumerate(made.labels)}
+def _answers(version: Examined, rows: Sequence[Labelled], bars: Array | None = None) -> Answers:
+    made = version.made
     logits = made.logits([row.text for row in rows]) if rows else np.zeros((0, len(made.labels)))
     parts = [[row.slice] if isinstance(row, HoldoutRow) else [] for row in rows]
     return Answers(
         logits=logits,
-        truth=np.array([numbers.get(str(row.label), -1) for row in rows], dtype=np.int64),
+        truth=_truth(version, [str(row.label) for row in rows]),
         slices=[[*part, *row.fields] for part, row in zip(parts, rows, strict=True)],
+        bars=bars,
     )
+
+
+def _truth(version: Examined, said: Sequence[str]) -> Array:
+    """Targets, -1 of labels that the version does not know: it cannot answer them."""
+    task, labels = load(version.spec.model.task), version.made.labels
+    known = np.array([set(labels).issuperset(task.names(label)) for label in said], dtype=bool)
+    found = task.targets([label for label, is_known in zip(said, known, strict=True) if is_known], labels)
+    truth = np.full((len(said), *found.shape[1:]), -1, dtype=found.dtype)
+    truth[known] = found
+    return truth
 
 
 def _overfitting(version: Examined, held: Answers) -> dict[str, Any]:
@@ -130,9 +167,7 @@ def _overfitting(version: Examined, held: Answers) -> dict[str, Any]:
     head = read_head((version.out / MODEL).read_bytes())
     if len(version.truth) != len(version.made.embeddings):
         return {}
-    said = head.logits(version.made.embeddings).argmax(axis=1)
-    labels = version.made.labels
-    right = np.array([labels[one] == label for one, label in zip(said, version.truth, strict=True)])
+    right = right_of(head.logits(version.made.embeddings), _truth(version, version.truth), held.bars)
     trained = share(int(right.sum()), len(right))
     found = {"trained": trained, "holdout": share(int(held.right.sum()), len(held.truth))}
     if None in (found["trained"]["value"], found["holdout"]["value"]):
@@ -142,7 +177,7 @@ def _overfitting(version: Examined, held: Answers) -> dict[str, Any]:
 
 def _robustness(made: Made, rows: Sequence[HoldoutRow], answers: Answers, seed: int) -> dict[str, Any]:
     def right(texts: Sequence[str]) -> Array:
-        return np.asarray(made.logits(texts).argmax(axis=1) == answers.truth) if texts else answers.right
+        return right_of(made.logits(texts), answers.truth, answers.bars) if texts else answers.right
 
     return robustness([row.text for row in rows], answers.right, right, seed=seed)
 
@@ -155,10 +190,10 @@ def _forgetting(version: Examined, rows: Sequence[HoldoutRow], answers: Answers)
         old = [place for place, row in enumerate(rows) if row.slice == "base"]
         found["hold-out"] = _lost(version, [rows[place] for place in old], answers.at(old), parent)
     if data.general is not None:
-        general = read_rows(data.general, text=data.text, label=data.label)
+        general = read_rows(data.general, text=data.text, label=data.label, task=version.spec.model.task)
         lengths = [len(one) for one in encode(version.tokenizer, [row.text for row in general])]
         general = [general[place] for place in within(lengths, version.spec.evaluate.tokens)]
-        found["general set"] = _lost(version, general, _answers(version.made, general), parent)
+        found["general set"] = _lost(version, general, _answers(version, general, answers.bars), parent)
     return found
 
 
@@ -181,13 +216,19 @@ def _parent(version: Examined) -> Answerer | None:
     parent, embed = version.parent, version.made.embed
     if parent is None:
         return None
-    labels = parent.manifest.labels
+    manifest = parent.manifest
+    task = load(manifest.task)
+
+    def said(logits: Array) -> list[str]:
+        scores = task.decode(logits, manifest.temperature)
+        return [label for label, _ in task.answers(scores, manifest.labels, manifest.thresholds)]
+
     if embed is not None:
         head = read_head(parent.model_bytes)
-        return lambda texts: [labels[number] for number in head.logits(embed(texts)).argmax(axis=1)]
+        return lambda texts: said(head.logits(embed(texts)))
     graph = Graph(parent.model_bytes, threads=version.spec.fit.threads)
     cut = Tokenizer.from_str(parent.tokenizer_bytes.decode())
-    return lambda texts: [labels[number] for number in graph.answers(encode(cut, texts))[0].argmax(axis=1)]
+    return lambda texts: said(graph.answers(encode(cut, texts))[0])
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.errors import DataError
+from trainer.arrow_rows import Numbered
+from trainer.cells import Cell
+from trainer.dataset_folder import TRAIN, shards
+from trainer.errors import CellError, DataError
 from trainer.tabular import parquet_bytes, parquet_records, records, write_bytes
+from trainer.tasks import load
 
 Origin = Literal["base", "traffic"]
 Slice = Literal["base", "recent"]
@@ -21,6 +25,9 @@ ROW_COLUMNS = {"text": "string", "label": "string", "at": "float64", "origin": "
 HOLDOUT_COLUMNS = {
     "text": "string", "label": "string", "in_reference": "bool", "slice": "string", "fields": "string"
 }  # fmt: skip
+MOST_CLASSES = 2000  # every answer records a score for each
+FREE_TEXT = 50  # classes of which most have one row: somebody's own words
+MEND_EMPTY = "Give at least two rows of each class."
 MEND_PARQUET = "Delete it and write it again."
 
 
@@ -47,15 +54,21 @@ class HoldoutRow:
 
 
 def read_rows(
-    path: Path, *, text: str = "text", label: str = "label", slices: Sequence[str] = ()
+    path: Path,
+    *,
+    text: str = "text",
+    label: str = "label",
+    slices: Sequence[str] = (),
+    task: str = "classification",
+    split: str = TRAIN,
 ) -> list[Row]:
-    """Rows of a .jsonl, .csv or .parquet file, in its order; DataError names the first bad line."""
-    rows = [
-        replace(_row(path, line, record, text, label), fields=fields_of(record, slices))
-        for line, record in records(path)
-    ]
+    """Rows of a file, or of a split of a dataset folder, in its order; DataError names the first bad line."""
+    files = [path] if path.suffix and not path.is_dir() else shards(path, split)
+    read = partial(rows_of, text=text, label=label, slices=slices, task=task)
+    rows = [row for file in files for row in read(records(file), file)]
     if not rows:
-        raise DataError(path, None, "it holds no rows", "Give at least two rows of each class.")
+        problem = "it is empty" if path.is_file() and not path.stat().st_size else "it holds no rows"
+        raise DataError(path, None, problem, MEND_EMPTY)
     return rows
 
 
@@ -68,24 +81,73 @@ def fields_of(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...
     return tuple(f"{name}={record[name]}" for name in names if record.get(name) not in (None, ""))
 
 
-def check_rows(rows: Sequence[Row], path: str | Path) -> None:
-    """Refuse data from which nothing can be learnt: fewer than two classes, or a class with a single row."""
-    counts = Counter(row.label for row in rows)
-    if not counts:
-        raise DataError(path, None, "it holds no rows", "Give at least two rows of each class.")
-    if len(counts) < 2:
-        only = next(iter(counts))
+def rows_of(
+    numbered: Numbered,
+    source: str | Path,
+    *,
+    text: str,
+    label: str,
+    task: str,
+    slices: Sequence[str] = (),
+) -> Iterator[Row]:
+    """Rows of records; DataError names `source` and the first bad line."""
+    parse = load(task).parse
+    for line, record in numbered:
+        for column in (text, label):
+            if column not in record:
+                there = ", ".join(str(name) for name in record) or "none"
+                problem = f"column {column!r} is missing (there: {there})"
+                raise DataError(source, line, problem, "Name it under [data] in the spec.")
+        try:
+            said, truth = parse(Cell(text, record[text]), Cell(label, record[label]))
+        except CellError as error:
+            raise DataError(source, line, error.problem, error.mend) from error
+        yield Row(
+            text=said,
+            label=truth,
+            at=_time(source, line, record.get("at")),
+            origin="traffic" if record.get("origin") == "traffic" else "base",
+            fields=fields_of(record, slices),
+        )
+
+
+def check_rows(rows: Sequence[Row], path: str | Path, task: str = "classification") -> None:
+    """Refuse data from which nothing can be learnt: fewer than two classes, a class with a single row, or a
+    column that is no class at all."""
+    names = load(task).names
+    if not rows:
+        raise DataError(path, None, "it holds no rows", MEND_EMPTY)
+    try:
+        counts = Counter(name for row in rows for name in names(row.label))
+    except ValueError as error:
+        mend = f"Are these rows for [model] task = {task!r}?"
+        raise DataError(path, None, f"a label is not one of the task: {error}", mend) from error
+    if len({row.label for row in rows}) < 2:
+        only = rows[0].label
         raise DataError(
             path, None, f"every row has the label {only!r}", "Add rows of at least one other class."
         )
+    _check_number(len(counts), len(rows), sum(count == 1 for count in counts.values()), path)
     rare = min(counts, key=lambda name: (counts[name], name))
     if counts[rare] < 2:
-        line = next(i for i, row in enumerate(rows, 1) if row.label == rare)
+        line = next(i for i, row in enumerate(rows, 1) if rare in names(row.label))
         raise DataError(
             path,
             None,
             f"class {rare!r} has a single row (row {line})",
             "Add rows of this class, or correct its label.",
+        )
+
+
+def _check_number(classes: int, rows: int, single: int, path: str | Path) -> None:
+    free_text = classes > FREE_TEXT and 2 * single > classes
+    if classes > MOST_CLASSES or free_text:
+        told = f", {single} of them with a single row" if single else ""
+        raise DataError(
+            path,
+            None,
+            f"{rows} rows have {classes} classes{told}: that is no column of classes",
+            f"Name the right column under [data] label; at most {MOST_CLASSES} classes can be learnt.",
         )
 
 
@@ -145,32 +207,7 @@ def _file_bytes(path: Path) -> bytes:
         raise DataError(path, None, f"it cannot be read ({error.strerror})", "Check the path.") from error
 
 
-def _row(path: Path, line: int, record: dict[str, Any], text: str, label: str) -> Row:
-    return Row(
-        text=_string(path, line, record, text),
-        label=_string(path, line, record, label).strip(),
-        at=_time(path, line, record.get("at")),
-        origin="traffic" if record.get("origin") == "traffic" else "base",
-    )
-
-
-def _string(path: Path, line: int, record: dict[str, Any], column: str) -> str:
-    if column not in record:
-        there = ", ".join(str(name) for name in record) or "none"
-        raise DataError(
-            path, line, f"column {column!r} is missing (there: {there})", "Name it under [data] in the spec."
-        )
-    value = record[column]
-    if value is None or (isinstance(value, float) and math.isnan(value)) or value in {"nan", "NaN"}:
-        raise DataError(path, line, f"{column} is missing (null or NaN)", "Fill it in or remove the row.")
-    if not isinstance(value, str):
-        raise DataError(path, line, f"{column} is {value!r}, not a string", "Write it in quotes.")
-    if not value.strip():
-        raise DataError(path, line, f"{column} is empty", "Fill it in or remove the row.")
-    return value
-
-
-def _time(path: Path, line: int, value: Any) -> float | None:
+def _time(path: str | Path, line: int, value: Any) -> float | None:
     """Seconds since 1970 UTC from a number or an ISO 8601 time; a time without zone is UTC."""
     if value is None or value == "":
         return None

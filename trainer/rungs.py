@@ -29,6 +29,7 @@ from trainer.parity import probes
 from trainer.rows import Row
 from trainer.spec import TrainSpec
 from trainer.splice import read_head, splice
+from trainer.tasks import classes_of, load
 from trainer.tokens import encode
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -91,12 +92,11 @@ def _head(given: Given) -> Made:
     embed = _embedder(given, Graph(source.content, threads=threads))
     embeddings = embed([row.text for row in given.rows])
     left = given.sift(embeddings)
-    labels, anchor = _labels(given, {given.rows[row].label for row in left})
-    number = {label: place for place, label in enumerate(labels)}
-    every = np.full(len(given.rows), -1, dtype=np.int64)
-    every[left] = [number[given.rows[row].label] for row in left]
-    unseen = _unseen(given, embeddings, every, classes=len(labels), anchor=anchor)
-    embeddings, truth = embeddings[left], every[left]
+    task, said = load(given.spec.model.task), [given.rows[row].label for row in left]
+    labels, anchor = _labels(given, classes_of(task, said))
+    truth = task.targets(said, labels)
+    unseen = _unseen(given, embeddings, left, truth, classes=len(labels), anchor=anchor)
+    embeddings = embeddings[left]
     head = fit_head(embeddings, truth, classes=len(labels), weights=given.weights[left], anchor=anchor)
     given.say("export", 0, 1, "head into the graph")
     content = splice(source.content, head)
@@ -124,26 +124,28 @@ def _inherited(parent: Version | None) -> dict[str, bytes]:
     return {} if trained is None else {TRAINED: trained}
 
 
-def _labels(given: Given, learnt: set[str]) -> tuple[list[str], Anchor | None]:
+def _labels(given: Given, learnt: list[str]) -> tuple[list[str], Anchor | None]:
     """The classes of a head; an anchored one also keeps those of its parent that have no rows any more."""
     if given.parent is None or not given.spec.fit.anchor:
-        return sorted(learnt), None
+        return learnt, None
     known = given.parent.manifest.labels
-    labels = sorted(learnt | set(known))
+    labels = sorted({*learnt, *known})
     replayed = any(row.origin == "base" for row in given.rows)
     parent, strength = read_head(given.parent.model_bytes), given.spec.fit.anchor
     return labels, anchored(parent, known, labels, strength, replayed=replayed)
 
 
 def _unseen(
-    given: Given, embeddings: Array, truth: Array, *, classes: int, anchor: Anchor | None
+    given: Given, embeddings: Array, left: list[int], truth: Array, *, classes: int, anchor: Anchor | None
 ) -> OutOfFold | None:
     if not given.judged:
         return None
+    every = np.full(len(given.rows), -1, dtype=np.int64)
+    every[left] = truth
     given.say("fit", 0, 1, "cross-fitting")
     texts = [row.text for row in given.rows]
     return out_of_fold(
-        given.judged, texts, embeddings, truth, classes=classes, weights=given.weights, anchor=anchor
+        given.judged, texts, embeddings, every, classes=classes, weights=given.weights, anchor=anchor
     )
 
 

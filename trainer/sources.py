@@ -185,6 +185,12 @@ def _from_hub(name: str, cache: Path) -> Path:
 
 def _refuse_unsafe(folder: Path) -> None:
     mend = "Convert it to safetensors with its tokenizer.json, without code of its own."
+    slow = sorted({"vocab.txt", "spiece.model", "tokenizer.model", "vocab.json"} & set(_names(folder)))
+    if slow and not (folder / "tokenizer.json").is_file():
+        faster = (
+            "Write the fast one beside it: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
+        )
+        raise BaseModelError(folder, f"it has a slow tokenizer only ({', '.join(slow)})", faster)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise BaseModelError(folder, f"it has no {name}", mend)
@@ -197,6 +203,10 @@ def _refuse_unsafe(folder: Path) -> None:
         raise BaseModelError(folder, f"it holds code or pickles ({', '.join(sorted(unsafe))})", mend)
     if '"auto_map"' in (folder / "config.json").read_text(encoding="utf-8"):
         raise BaseModelError(folder, "its configuration asks for code of its own (auto_map)", mend)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 def _is(path: Path, digest: str) -> bool:

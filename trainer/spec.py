@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from trainer.errors import SpecError
 from trainer.findings import Action, kinds
 from trainer.fitting.table import FitTable
+from trainer.query import hidden
 
 EngineName = Literal["cpu-fp32", "cpu-int8", "cuda-fp16-packed"]
+PREFIX = "TRUEUP__"  # of environment variables: TRUEUP__FIT__SEED=3
+Url = Annotated[SecretStr, PlainSerializer(lambda url: hidden(url.get_secret_value()), when_used="json")]
 __all__ = ["DataTable", "FitTable", "GateTable", "ModelTable", "TrainSpec", "load_spec", "parse_spec"]
 
 
@@ -30,10 +46,14 @@ class ModelTable(_Table):
 
 
 class DataTable(_Table):
-    """[data]: files and the names of their columns."""
+    """[data]: where the rows come from (`train`, `sql` or `recorded`), and the names of their columns."""
 
-    train: Path
-    holdout: Path | None = None
+    train: Path | None = None  # a file, or the folder of a Hugging Face dataset
+    sql: str | None = None  # a SELECT, asked read-only at database_url
+    database_url: Url | None = None
+    recorded: str | None = None  # a model whose own predictions, with their labels, are the rows
+    since: datetime | None = None  # of `recorded`, the oldest; a time without zone is UTC
+    holdout: Path | None = None  # as `train`; without it a dataset's own test split, or a share of the rows
     holdout_share: float = Field(default=0.2, gt=0, lt=1)
     text: str = "text"
     label: str = "label"
@@ -46,8 +66,25 @@ class DataTable(_Table):
     def _known_kinds(cls, on_finding: dict[str, Action]) -> dict[str, Action]:
         strange = sorted(set(on_finding) - set(kinds()))
         if strange:
-            raise ValueError(f"there is no finding {strange[0]!r}; known: {', '.join(kinds())}")
+            meant = did_you_mean(strange[0], kinds())
+            raise ValueError(f"there is no finding {strange[0]!r}; known: {', '.join(kinds())}.{meant}")
         return on_finding
+
+    @field_validator("since")
+    @classmethod
+    def _in_utc(cls, since: datetime | None) -> datetime | None:
+        return since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("train", "sql", "recorded") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of train, sql and recorded, not {' and '.join(given) or 'none'}")
+        if (self.sql is None) != (self.database_url is None):
+            raise ValueError("sql and database_url go together")
+        if self.since is not None and self.recorded is None:
+            raise ValueError("since goes with recorded")
+        return self
 
 
 class EvaluateTable(_Table):
@@ -95,18 +132,57 @@ class TrainSpec(_Table):
     export: ExportTable = ExportTable()
 
 
-def load_spec(path: Path) -> TrainSpec:
-    """Read a TOML spec; paths in it are relative to it. SpecError names the key and the mend."""
+def load_spec(path: Path, environment: Mapping[str, str] | None = None) -> TrainSpec:
+    """Read a TOML spec; `environment` wins over it. SpecError names the key and the mend.
+
+    Paths in it are relative to it.
+    """
+    tables = read_tables(path)
+    for (table, key), (name, value) in overrides(environment or {}).items():
+        tables.setdefault(table, {})
+        if not isinstance(tables[table], dict):
+            raise SpecError(path, table, "it is not a table", f"Write [{table}].")
+        tables[table][key] = value
+        _check_key(name, (table, key))
+    return _resolved(parse_spec(tables, path), path.resolve().parent)
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The plain tables of a TOML file. Raises SpecError."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SpecError(path, "", f"it cannot be read ({error.strerror})", "Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(path, "", f"it is not TOML ({error})", "Correct the line.") from error
-    return _resolved(parse_spec(tables, path), path.resolve().parent)
 
 
-def parse_spec(tables: dict[str, Any], source: str | Path = "the spec") -> TrainSpec:
+def overrides(environment: Mapping[str, str]) -> dict[tuple[str, str], tuple[str, Any]]:
+    """(table, key) -> (variable, value) of the variables that mean a table of a spec.
+
+    Lists and tables are JSON. Variables of trueup.toml begin alike and name other tables.
+
+    >>> overrides({"TRUEUP__FIT__SEED": "3", "TRUEUP__EXPORTER__PORT": "1", "HOME": "/root"})
+    {('fit', 'seed'): ('TRUEUP__FIT__SEED', '3')}
+    """
+    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    for name, raw in sorted(environment.items()):
+        table, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        if name.startswith(PREFIX) and table in TrainSpec.model_fields and key:
+            found[table, key] = (name, _value(name, raw))
+    return found
+
+
+def _value(name: str, raw: str) -> Any:
+    if not raw.startswith(("{", "[")):
+        return raw
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        raise SpecError(name, "", f"it is not JSON ({error})", "Correct the value.") from error
+
+
+def parse_spec(tables: Mapping[str, Any], source: str | Path = "the spec") -> TrainSpec:
     """A spec from plain tables; SpecError for the first thing wrong.
 
     >>> parse_spec({"model": {"name": "router"}, "data": {"train": "a.csv"}}).fit.rung
@@ -115,36 +191,42 @@ def parse_spec(tables: dict[str, Any], source: str | Path = "the spec") -> Train
     try:
         return TrainSpec.model_validate(tables)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        first = error.errors(include_input=False)[0]
         if first["type"] == "extra_forbidden":
-            raise SpecError(
-                source, key, "unknown key", f"Known here: {_known(first['loc'][:-1])}."
-            ) from error
-        raise SpecError(source, key, first["msg"], "Correct the value.") from error
+            _check_key(source, tuple(map(str, first["loc"])))
+        key = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"].removeprefix("Value error, ")
+        raise SpecError(source, key, problem, "Correct the value.") from error
 
 
-def _known(table: tuple[int | str, ...]) -> str:
-    tables: dict[str, type[BaseModel]] = {
-        "model": ModelTable,
-        "data": DataTable,
-        "fit": FitTable,
-        "gate": GateTable,
-        "evaluate": EvaluateTable,
-        "export": ExportTable,
-    }
-    kind = tables[str(table[0])] if table else TrainSpec
-    return ", ".join(kind.model_fields)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence with the known name that is most alike, empty where none is.
+
+    >>> did_you_mean("learning_rat", ["learning_rate", "rung"])
+    " Did you mean 'learning_rate'?"
+    """
+    alike = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {alike[0]!r}?" if alike else ""
+
+
+def _check_key(source: str | Path, key: tuple[str, ...]) -> None:
+    """Raise SpecError where nothing of that name can be said there."""
+    table: type[BaseModel] = TrainSpec
+    if len(key) > 1:
+        found = TrainSpec.model_fields[key[0]].annotation
+        assert isinstance(found, type)
+        table = found
+    known = list(table.model_fields)
+    if key[-1] not in known:
+        mend = f"Known here: {', '.join(known)}.{did_you_mean(key[-1], known)}"
+        raise SpecError(source, ".".join(key), "unknown key", mend)
 
 
 def _resolved(spec: TrainSpec, folder: Path) -> TrainSpec:
-    files = {"train": folder / spec.data.train}
-    if spec.data.holdout is not None:
-        files["holdout"] = folder / spec.data.holdout
-    if spec.data.general is not None:
-        files["general"] = folder / spec.data.general
-    tables = spec.model_dump()
-    tables["data"].update(files)
-    if (folder / spec.model.base).is_dir():
-        tables["model"]["base"] = str(folder / spec.model.base)
-    return TrainSpec.model_validate(tables)
+    files = {
+        name: folder / path for name in ("train", "holdout", "general") if (path := getattr(spec.data, name))
+    }
+    model = spec.model
+    if (folder / model.base).is_dir():
+        model = model.model_copy(update={"base": str(folder / model.base)})
+    return spec.model_copy(update={"model": model, "data": spec.data.model_copy(update=files)})

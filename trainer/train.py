@@ -42,7 +42,6 @@ from trainer.sources import base_sha256, resolve_base
 from trainer.spec import TrainSpec
 from trainer.split import prepare
 from trainer.tabular import write_bytes
-from trainer.tasks import load
 from trainer.tokens import lengths, tokenizer
 
 PROBE_TEXTS = 200
@@ -100,16 +99,15 @@ def train(
     """
     checkpoints = checkpoints or beside(out)
     progress(Progress(stage="data", message=f"{len(train_rows)} rows"))
-    check_rows(train_rows, data.path)
+    check_rows(train_rows, data.path, spec.model.task)
     rows = replay(train_rows, spec.fit)
-    check_rows(rows, data.path)
-    load(spec.model.task)
+    check_rows(rows, data.path, spec.model.task)
     base = resolve_base(spec.model.base, cache)
     _check_positions(base, spec)
     gate = DataGate(spec, holdout, tokens=partial(lengths, base / "tokenizer.json"))
     stand_for = _base_rows(train_rows) / max(1, _base_rows(rows))
     rows = gate.texts(rows)
-    check_rows(rows, data.path)
+    check_rows(rows, data.path, spec.model.task)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
@@ -161,6 +159,7 @@ def train(
         spec=spec.model_dump(mode="json"),
         max_tokens=spec.model.max_tokens,
         temperature=heat,
+        thresholds=report["holdout"]["thresholds"],
         metrics=figures
         | {
             "trained_rows": len(made.embeddings),

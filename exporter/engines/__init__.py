@@ -23,18 +23,16 @@ from trainer.decoder.sealed import Sealed
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answered text. `scores` sum to 1, in the manifest's order of labels."""
+    """One answered text. `scores` are in the manifest's order of labels; of one label out of several they
+    sum to 1."""
 
-    label_index: int
+    label: str  # in the canonical form of the version's task
+    score: float  # probability that this label is right
     scores: tuple[float, ...]
     embedding: bytes  # fp16 little endian, unit length
     similarity: float  # cosine to the nearest training text, in [-1, 1]
     tokens: int
     truncated: bool
-
-    @property
-    def score(self) -> float:
-        return self.scores[self.label_index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from exporter.labels import LabelOutcome
 from exporter.requests import parse_labels, parse_predict
 from exporter.service import Served, Service
 from exporter.settings import ExporterSettings
+from trainer.tasks import load
 
 
 def routes(
@@ -39,10 +40,12 @@ def routes(
 
 
 def _served(served: Served) -> dict[str, Any]:
+    told = load(served.task).told
     rows = [
         {
             "id": prediction.id,
             "label": prediction.label,
+            **told(prediction.label),
             "score": prediction.score,
             "scores": dict(zip(served.labels, prediction.scores, strict=True)),
             "truncated": prediction.truncated,

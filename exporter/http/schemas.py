@@ -47,6 +47,7 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
     scalar = {"anyOf": [name, whole, NUMBER, {"type": "boolean"}, {"type": "null"}]}
     id_ = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARACTERS}
     label = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL_CHARACTERS}
+    truth = {"anyOf": [label, _list(label)]}  # a list is for models whose answers are lists
     with_metadata = _object({"text": text, "metadata": ref("Metadata")}, ["text"])
     return {
         "Metadata": {
@@ -73,6 +74,7 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
                         {
                             "id": TEXT,
                             "label": TEXT,
+                            "labels": _list(TEXT),
                             "score": SHARE,
                             "scores": _map(SHARE),
                             "truncated": {"type": "boolean"},
@@ -84,7 +86,7 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
             ["model", "version", "predictions"],
         ),
         "LabelsRequest": _object(
-            {"labels": _list(_object({"id": id_, "label": label}, ["id", "label"]), 1, MAX_LABELS)},
+            {"labels": _list(_object({"id": id_, "label": truth}, ["id", "label"]), 1, MAX_LABELS)},
             ["labels"],
         ),
         "LabelOutcomes": _object(

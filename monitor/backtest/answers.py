@@ -64,7 +64,7 @@ class Reader:
     def share_right(self, answers: Sequence[Answer], events: Sequence[Event]) -> float:
         """Accuracy of `answers` to `events`."""
         pairs = zip(answers, events, strict=True)
-        return float(np.mean([self.labels[one.label_index] == event.label for one, event in pairs]))
+        return float(np.mean([one.label == event.label for one, event in pairs]))
 
     def _shares_encoder(self, version: Version) -> bool:
         """Whether a head version's engine says of known texts what is known of them."""
@@ -88,12 +88,15 @@ def apply_head(head: Head, version: Version, known: Sequence[Answer]) -> list[An
         return []
     rows = embeddings(known)
     logits = head.logits(rows)
-    scores = load(version.manifest.task).decode(logits, version.manifest.temperature)
+    manifest, task = version.manifest, load(version.manifest.task)
+    scores = task.decode(logits, manifest.temperature)
+    said = task.answers(scores, manifest.labels, manifest.thresholds)
     similarity = (rows @ version.nearest.astype(np.float32).T).max(axis=1).clip(-1, 1)
     return [
         replace(
             one,
-            label_index=int(logits[row].argmax()),
+            label=said[row][0],
+            score=round(said[row][1], SCORE_DIGITS),
             scores=tuple(np.round(scores[row], SCORE_DIGITS).tolist()),
             similarity=float(similarity[row]),
         )

@@ -91,7 +91,7 @@ class Loop:
             events = self._future[start : start + self._plan.window]
             answers = frozen.answers(events)
             served = answers if reader is frozen else reader.answers(events)
-            self._record(version, reader, served, events)
+            self._record(version, served, events)
             told = {
                 "accuracy": reader.share_right(served, events),
                 "frozen_accuracy": frozen.share_right(answers, events),
@@ -107,11 +107,9 @@ class Loop:
         first = version == self._shared.version
         return Reader(opened, self._shared.known, threads=self._settings.trainer.threads, first=first)
 
-    def _record(
-        self, version: str, reader: Reader, answers: Sequence[Answer], events: Sequence[Event]
-    ) -> None:
+    def _record(self, version: str, answers: Sequence[Answer], events: Sequence[Event]) -> None:
         rows = [
-            _prediction(f"{version}-{len(self.tape.windows)}-{number}", version, reader, answer, event)
+            _prediction(f"{version}-{len(self.tape.windows)}-{number}", version, answer, event)
             for number, (answer, event) in enumerate(zip(answers, events, strict=True))
         ]
         with self._db.begin() as connection:
@@ -209,7 +207,7 @@ class Loop:
         return job
 
 
-def _prediction(id_: str, version: str, reader: Reader, answer: Answer, event: Event) -> Prediction:
+def _prediction(id_: str, version: str, answer: Answer, event: Event) -> Prediction:
     described = describe(event.text)
     return Prediction(
         id=id_,
@@ -218,7 +216,7 @@ def _prediction(id_: str, version: str, reader: Reader, answer: Answer, event: E
         role="champion",
         at=event.at,
         text=event.text,
-        label=reader.labels[answer.label_index],
+        label=answer.label,
         score=answer.score,
         scores=answer.scores,
         embedding=answer.embedding,

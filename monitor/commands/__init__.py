@@ -52,6 +52,11 @@ class Context:
     def home(self) -> Path:
         return self.settings.home
 
+    @property
+    def has_database(self) -> bool:
+        """Whether there is one already: whoever only looks need not make it."""
+        return bool(self.settings.exporter.database_url) or (self.home / "trueup.db").exists()
+
     @cached_property
     def db(self) -> Engine:
         self.home.mkdir(parents=True, exist_ok=True)

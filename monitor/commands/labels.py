@@ -152,6 +152,8 @@ def _read_labels(file: Path) -> Iterator[tuple[int, str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise LabelFileError(file, 0, f"cannot be read ({error})") from error
     for line, row in _csv_rows(file, text) if file.suffix == ".csv" else _json_rows(file, text):
+        if isinstance(row, Mapping) and isinstance(row.get("label"), list):  # the answer is one
+            row = {**row, "label": json.dumps(row["label"], ensure_ascii=False)}
         if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) for key in ("id", "label")):
             raise LabelFileError(file, line, 'has no "id" and "label" that are strings')
         yield line, row["id"], row["label"] if row["label"].strip() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from trainer.spec import load_spec
 
 def train(context: Context, *, spec: Path, promote_first: bool, quiet: bool) -> Outcome:
     """Train in a child process, seal, register; the first version of a model serves at once."""
-    loaded = load_spec(spec)
+    loaded = load_spec(spec, os.environ)
     with stages(quiet) as show:
         version, manifest = train_version(
             context.db,

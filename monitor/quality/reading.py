@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, Row, Select, exists, select
 
-from exporter.tables import labels, predictions, reference, versions
-from monitor.errors import UnknownModelVersionError
+from exporter.tables import labels, predictions, reference
+from monitor.answer_names import ANOTHER, answer_names, numbered
 from monitor.quality.correctness import Bools, Curve, Labelled, Served, reference_curve
 from monitor.quality.design import Draw
 from monitor.quality.macro_f1 import confusion
@@ -76,13 +76,13 @@ class Known:
 
 def read_known(db: Engine, model: str, version: str) -> Known:
     """From the replayed reference. Raises UnknownModelVersionError."""
-    names = _names(db, model, version)
+    names = answer_names(db, model, version)
     columns = (reference.c[name] for name in ("truth", "label", "score", "similarity"))
     query = select(*columns).where(reference.c.model == model, reference.c.version == version)
     with db.connect() as connection:
         found = connection.execute(query).all()
     score, similarity = (_floats([getattr(row, name) for row in found]) for name in ("score", "similarity"))
-    answered, truth = (_numbers(names, [getattr(row, name) for row in found]) for name in ("label", "truth"))
+    answered, truth = numbered(names, [row.label for row in found], [row.truth for row in found])
     told = truth >= 0
     right = (answered == truth).astype(np.float64)
     return Known(
@@ -120,7 +120,7 @@ def read_rows(
 
     Raises UnknownModelVersionError.
     """
-    names = _names(db, model, version)
+    names = answer_names(db, model, version)
     narrow = ("seq", "id", "label", "score", "similarity", "metadata")
     query = _joined(_answered(model, version, narrow, since_seq, until_seq, told_only=told_only)).limit(last)
     with db.connect() as connection:
@@ -130,11 +130,12 @@ def read_rows(
             bounds = found[0].seq - 1, found[-1].seq
             query = _answered(model, version, ("seq", "scores", "embedding"), *bounds, told_only=told_only)
             wide = connection.execute(query).all()[::-1]
-    scores, embedding = _wide(wide, len(names), len(found))
+    scores, embedding = _wide(wide, 0 if ANOTHER in names else len(names), len(found))
     draws = _draws(found)
     places = {name: place for place, name in enumerate(draws)}
+    answered, truth = numbered(names, [row.label for row in found], [row.truth for row in found])
     served = Served(
-        answered=_numbers(names, [row.label for row in found]),
+        answered=answered,
         score=_floats([row.score for row in found]),
         similarity=_floats([row.similarity for row in found]),
         scores=scores,
@@ -145,7 +146,7 @@ def read_rows(
         seq=np.array([row.seq for row in found], dtype=np.int64),
         served=served,
         labelled_at=_floats([np.inf if row.labelled_at is None else row.labelled_at for row in found]),
-        truth=_numbers(names, [row.truth for row in found]),
+        truth=truth,
         draws=tuple(draws.values()),
         draw=np.array([places.get(row.draw, -1) for row in found], dtype=np.int64),
         probability=_floats([row.probability for row in found]),
@@ -205,20 +206,6 @@ def _wide(wide: Sequence[Row[Any]], classes: int, rows: int) -> tuple[Floats | N
         return None, None
     embedding = np.frombuffer(b"".join(row.embedding for row in wide), dtype="<f2").reshape(rows, -1)
     return _floats([row.scores for row in wide]), embedding.astype(np.float64)
-
-
-def _names(db: Engine, model: str, version: str) -> tuple[str, ...]:
-    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
-    with db.connect() as connection:
-        manifest = connection.execute(query).scalar_one_or_none()
-    if manifest is None:
-        raise UnknownModelVersionError(model, version)
-    return tuple(manifest["labels"])
-
-
-def _numbers(names: tuple[str, ...], told: list[str | None]) -> Ints:
-    place = {name: number for number, name in enumerate(names)}
-    return np.array([-1 if name is None else place.get(name, -1) for name in told], dtype=np.int64)
 
 
 def _floats(values: list[Any]) -> Floats:

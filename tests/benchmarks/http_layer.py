@@ -61,7 +61,7 @@ class NoEngine:
         return [Encoded([1] * 7, 7, truncated=False)] * len(texts)
 
     def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
-        return [Answer(0, (0.9, 0.05, 0.05), b"\0" * 32, 0.5, 7, False)] * len(batch)
+        return [Answer(LABELS[0], 0.9, (0.9, 0.05, 0.05), b"\0" * 32, 0.5, 7, False)] * len(batch)
 
     def close(self) -> None:
         pass

@@ -58,7 +58,7 @@ class GatedEngine:
         self.batches.append(texts)
         if "bad" in texts or self.broken:
             raise ValueError("a secret of the text")
-        return [Answer(0, (0.75, 0.25), b"", 0.5, 3, False) for _ in texts]
+        return [Answer("yes", 0.75, (0.75, 0.25), b"", 0.5, 3, False) for _ in texts]
 
     def close(self) -> None:
         pass

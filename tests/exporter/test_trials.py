@@ -228,7 +228,7 @@ class BrokenEngine:
         if self.fails:
             raise ValueError
         self.fails = True
-        return [Answer(0, (1.0, 0.0, 0.0), b"", 0.5, 3, False) for _ in batch]
+        return [Answer("yes", 1.0, (1.0, 0.0, 0.0), b"", 0.5, 3, False) for _ in batch]
 
     def close(self) -> None:
         pass

@@ -84,7 +84,7 @@ def test_an_answer_from_a_known_embedding_is_the_engines(base: Path, tmp_path: P
     reader = Reader(version, shared.known, threads=1, first=False)
     assert reader._engine is None  # its encoder is known: nothing is embedded again
     ours, theirs = reader.answers(later), open_engine(version, threads=1).run([event.text for event in later])
-    assert [one.label_index for one in ours] == [one.label_index for one in theirs]
+    assert [one.label for one in ours] == [one.label for one in theirs]
     assert np.allclose([one.scores for one in ours], [one.scores for one in theirs], atol=1e-2)
     assert np.allclose([one.similarity for one in ours], [one.similarity for one in theirs], atol=1e-3)
 

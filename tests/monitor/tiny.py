@@ -127,7 +127,7 @@ def answer(db: Engine, version: str, texts: Sequence[str], *, first: int, at: fl
             role="champion",
             at=at + number,
             text=text,
-            label=opened.manifest.labels[found.label_index],
+            label=found.label,
             score=found.score,
             scores=tuple(found.scores),
             embedding=found.embedding,

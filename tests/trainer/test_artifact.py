@@ -103,7 +103,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing file": (_missing, "it holds holdout.parquet, model.onnx, nearest.npy"),
     "pipe": (_fifo, "not a plain file"),
     "torn manifest": (_torn_manifest, "manifest.json cannot be read"),
-    "path outside": (_outside, "its manifest seals"),
+    "path outside": (_outside, "its manifest seals ../outside"),
     "unknown format": (_other_format, "manifest.json cannot be read"),
 }
 

@@ -14,6 +14,7 @@ from trainer.findings import Data, Finding, examine, kept, kinds, recorded, refu
 from trainer.findings.foreign_script import script
 from trainer.rows import HoldoutRow, Row
 from trainer.spec import parse_spec
+from trainer.tasks.multi_label import canonical
 
 CLEAN = [
     ("my screen stays black", "hardware"),
@@ -60,6 +61,14 @@ CASES: list[tuple[str, Data, tuple[int, ...]]] = [
         ),
         (),
     ),
+    (
+        "text_shift",
+        Data(
+            rows=rows_of(*varied(120)),
+            traffic=[f"{text} {text} {text}" for text, _ in varied(60, start=3)],
+        ),
+        (),
+    ),
 ]
 
 
@@ -90,6 +99,31 @@ def test_personal_data_are_not_repeated_by_the_finding() -> None:
     finding = found("personal_data", Data(rows=rows_of(("ann@example.org", "a"))))
     assert "ann@" not in repr(finding)
     assert "ann@" not in repr(recorded([finding] if finding else []))
+
+
+def test_likely_wrong_sets_are_found_and_what_they_may_be() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((300, 3)) < 0.4
+    embeddings = np.concatenate([truth * 1.0, rng.normal(size=(300, 5)) * 0.2], axis=1)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    flipped = rng.choice(300, 15, replace=False)
+    truth[flipped, 0] ^= True
+    labels = [canonical([name for name, has in zip("abc", row, strict=True) if has]) for row in truth]
+    rows = [Row(text=str(place), label=label) for place, label in enumerate(labels)]
+    finding = found("label_errors", Data(rows=rows, embeddings=embeddings, task="multi-label"))
+    assert finding is not None
+    assert len(set(finding.rows) & set(flipped.tolist())) >= 12
+    assert len(finding.rows) <= 20
+    assert finding.examples[0].note.startswith("rather '[")
+
+
+def test_classes_of_sets_are_counted_one_by_one() -> None:
+    labels = ['["a", "b"]'] * 12 + ['["a"]'] * 12 + ['["rare"]'] * 2 + ["[]"] * 3
+    rows = [Row(text=text, label=label) for (text, _), label in zip(varied(29), labels, strict=True)]
+    finding = found("rare_classes", Data(rows=rows, task="multi-label"))
+    assert finding is not None
+    assert finding.rows == (24, 25)
+    assert "1 of 3 classes" in finding.message
 
 
 def test_a_holdout_row_without_a_label_proves_nothing_and_may_be_learnt() -> None:

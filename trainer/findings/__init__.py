@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, cast
@@ -17,6 +18,7 @@ import numpy as np
 
 from trainer.errors import FindingError
 from trainer.rows import HoldoutRow, Row
+from trainer.tasks import load
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Action = Literal["refuse", "drop", "warn", "ignore"]
@@ -33,6 +35,16 @@ class Data:
     lengths: Sequence[int] | None = None  # tokens of every row, uncut
     max_tokens: int | None = None
     embeddings: Array | None = None  # unit rows [rows, hidden] of a frozen encoder
+    task: str = "classification"
+    traffic: Sequence[str] = ()  # texts that were asked lately
+
+    def names(self, label: str) -> list[str]:
+        """The classes that a row's label names."""
+        return load(self.task).names(label)
+
+    def counts(self) -> Counter[str]:
+        """Rows of each class."""
+        return Counter(name for row in self.rows for name in self.names(row.label))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

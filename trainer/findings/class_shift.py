@@ -17,8 +17,9 @@ def find(data: Data) -> Finding | None:
     """Whether the class shares differ by more than DISTANCE, and by more than chance (chi squared)."""
     from scipy.stats import chi2_contingency  # noqa: PLC0415 - half a second to import
 
-    held = Counter(row.label for row in data.holdout if row.label is not None)
-    trained = Counter(row.label for row in data.rows)
+    said = [row.label for row in data.holdout if row.label is not None]
+    held = Counter(name for label in said for name in data.names(label))
+    trained = data.counts()
     labels = sorted(held.keys() | trained.keys())
     if sum(held.values()) < 2 or len(labels) < 2:
         return None

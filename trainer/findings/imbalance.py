@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from trainer.findings import Action, Data, Finding
 
 ACTION: Action = "warn"
@@ -12,7 +10,7 @@ TIMES = 50.0  # the largest class over the median one
 
 def find(data: Data) -> Finding | None:
     """Whether the largest class has TIMES the rows of the median class; nothing is dropped for it."""
-    counts = sorted(Counter(row.label for row in data.rows).items(), key=lambda one: one[1])
+    counts = sorted(data.counts().items(), key=lambda one: one[1])
     if not counts:
         return None
     (largest, most), (_, median) = counts[-1], counts[len(counts) // 2 if len(counts) > 2 else 0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer.errors import BaseModelError, BudgetError
 from trainer.fitting.checkpoint import Facts
-from trainer.fitting.objective import row_losses
+from trainer.fitting.objective import right, row_losses
 from trainer.fitting.phase import Outcome, Work, train_rung
 from trainer.fitting.report import figures
 from trainer.fitting.table import Deep
@@ -29,11 +29,11 @@ def climb(work: Work) -> tuple[Outcome | None, list[Facts], str]:
     """(the rung that won, None for the head; a report of every rung tried; why the climb ended)."""
     rows = work.parts.validation
     logits = work.head.logits(work.texts.frozen.embeddings[rows])
-    right = logits.argmax(axis=1) == work.texts.truth[rows]
+    hits = right(logits, work.texts.truth[rows])
     loss = float(row_losses(logits, work.texts.truth[rows]).mean()) if len(rows) else 0.0
     if len(rows) < FEWEST:
         return None, [{"rung": "head"}], f"not enough data: {len(rows)} validation rows, {FEWEST} needed"
-    tried: list[Facts] = [{"rung": "head", "seconds": 0.0, "validation": figures(right, loss)}]
+    tried: list[Facts] = [{"rung": "head", "seconds": 0.0, "validation": figures(hits, loss)}]
     best: Outcome | None = None
     for rung in DEEP:
         if (left := work.left_s()) is not None and left <= 0:
@@ -47,11 +47,11 @@ def climb(work: Work) -> tuple[Outcome | None, list[Facts], str]:
             if best is None and len(tried) == 1:
                 raise
             return best, tried, f"the budget was reached before {rung}"
-        p = better_mid_p(right, outcome.right)
+        p = better_mid_p(hits, outcome.right)
         tried.append(outcome.report | {"better_mid_p": round(p, 5)})
         if p >= SIGNIFICANT:
             return best, tried, f"{rung} is not significantly better (mid-p {p:.2g}, {len(rows)} rows)"
-        best, right = outcome, outcome.right
+        best, hits = outcome, outcome.right
     return best, tried, "it is the last rung"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from trainer.errors import BudgetError, PausedError
 from trainer.fitting.checkpoint import Checkpoints, Facts, Tensors
-from trainer.fitting.objective import Anchor, optimiser, row_losses
+from trainer.fitting.objective import Anchor, batch_loss, optimiser, row_losses
 from trainer.fitting.schedules import share
 from trainer.fitting.table import FitTable
 from trainer.fitting.trained import Trained
@@ -83,9 +83,7 @@ class Training:
         self.trained.module.train()
         with autocast(self.fit):
             logits = self.trained.head(self.trained.embed(batch))
-            loss = torch.nn.functional.cross_entropy(
-                logits, self._truth[batch], label_smoothing=self.fit.label_smoothing
-            )
+            loss = batch_loss(logits, self._truth[batch], self.fit.label_smoothing)
         (loss + self._anchor.penalty()).backward()
         if self.fit.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.trained.tensors().values(), self.fit.clip_norm)

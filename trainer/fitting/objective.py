@@ -71,11 +71,38 @@ class Anchor:
 
 
 def row_losses(logits: Array, truth: Array) -> Array:
-    """Cross-entropy [rows] of logits [rows, labels], in nats.
+    """Loss [rows] of logits [rows, labels], in nats: cross-entropy to label numbers [rows], or the mean of
+    each label's to 0 and 1 [rows, labels].
 
     >>> row_losses(np.zeros((1, 4)), np.array([2])).round(4).tolist()
     [1.3863]
+    >>> row_losses(np.zeros((1, 4)), np.array([[0, 1, 1, 0]])).round(4).tolist()
+    [0.6931]
     """
+    if truth.ndim == 2:
+        return np.asarray((np.logaddexp(0, logits) - truth * logits).mean(axis=1))
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses: Array = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]
     return losses
+
+
+def batch_loss(logits: Any, truth: Any, smoothing: float) -> Any:
+    """Mean of `row_losses` as a tensor, with smoothed targets (Szegedy et al. 2016, arXiv 1512.00567)."""
+    import torch
+
+    functions = torch.nn.functional
+    if truth.ndim == 2:
+        softer = truth * (1 - smoothing) + smoothing / 2
+        return functions.binary_cross_entropy_with_logits(logits.float(), softer)
+    return functions.cross_entropy(logits, truth, label_smoothing=smoothing)
+
+
+def right(logits: Array, truth: Array) -> Array:
+    """[rows] whether the best label, or of sets every label above even odds, is the truth.
+
+    >>> right(np.array([[2.0, -1.0]]), np.array([0])), right(np.array([[2.0, -1.0]]), np.array([[1, 1]]))
+    (array([ True]), array([False]))
+    """
+    if truth.ndim == 2:
+        return np.asarray(((logits > 0) == (truth > 0)).all(axis=1))
+    return np.asarray(logits.argmax(axis=1) == truth)

@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.fitting.checkpoint import Checkpoints, Facts, Identity
 from trainer.fitting.loop import Parts, Training, run
-from trainer.fitting.objective import row_losses
+from trainer.fitting.objective import right, row_losses
 from trainer.fitting.rate import range_test
 from trainer.fitting.report import figures
 from trainer.fitting.table import Deep, FitTable
@@ -108,7 +108,7 @@ def _rate(
 def _outcome(work: Work, training: Training, checkpoints: Checkpoints, sweep: Facts | None) -> Outcome:
     rows, at = work.parts.validation, training.at
     logits = training.trained.logits(rows)
-    right = logits.argmax(axis=1) == work.texts.truth[rows]
+    hits = right(logits, work.texts.truth[rows])
     report: Facts = {
         "rung": training.trained.rung,
         "learning_rate": training.rate,
@@ -123,7 +123,7 @@ def _outcome(work: Work, training: Training, checkpoints: Checkpoints, sweep: Fa
     }
     if len(rows):
         loss = float(row_losses(logits, work.texts.truth[rows]).mean())
-        report["validation"] = figures(right, loss)
+        report["validation"] = figures(hits, loss)
     if sweep is not None:
         report["range_test"] = {key: sweep[key] for key in ("chosen", "why", "steps")}
-    return Outcome(trained=training.trained, report=report, right=right, sweep=sweep)
+    return Outcome(trained=training.trained, report=report, right=hits, sweep=sweep)

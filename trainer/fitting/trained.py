@@ -24,7 +24,8 @@ PROJECTIONS = ("query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "Wqkv", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """Token numbers, label numbers [rows] and what the frozen encoder made of the texts.
+    """Token numbers, the task's targets ([rows] or [rows, labels]), what the frozen encoder made of
+    the texts.
 
     `first` is the layer whose input `frozen.hidden` holds, None where nothing was kept.
     """

@@ -1,0 +1,42 @@
+"""The rows that a spec names: of a file, a dataset folder, a query, or handed in by who has the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from trainer.dataset_folder import TRAIN, held_out
+from trainer.errors import DataError
+from trainer.query import SOURCE, query_rows
+from trainer.rows import Row, read_rows, rows_of
+from trainer.spec import TrainSpec
+
+
+def gather(spec: TrainSpec, here: Path, recorded: Sequence[Row] | None) -> tuple[list[Row], str | Path]:
+    """The rows of the source that the spec names, and its name in errors."""
+    data, task = spec.data, spec.model.task
+    if data.train is not None:
+        path = here / data.train
+        return read_rows(path, text=data.text, label=data.label, slices=data.slices, task=task), path
+    if data.sql is not None and data.database_url is not None:
+        found = query_rows(data.database_url.get_secret_value(), data.sql)
+        return list(
+            rows_of(found, SOURCE, text=data.text, label=data.label, slices=data.slices, task=task)
+        ), SOURCE
+    source = f"the predictions of {data.recorded!r}"
+    if recorded is None:
+        raise DataError(source, None, "they are in a database", "Train with `trueup train SPEC`.")
+    return list(recorded), source
+
+
+def gather_holdout(spec: TrainSpec, here: Path) -> list[Row] | None:
+    """The hold-out that the spec names or its dataset brings, None where it must be drawn."""
+    data = spec.data
+    read = partial(read_rows, text=data.text, label=data.label, slices=data.slices, task=spec.model.task)
+    if data.holdout is not None:
+        path = here / data.holdout
+        return read(path, split=held_out(path) or TRAIN) if path.is_dir() else read(path)
+    folder = here / data.train if data.train is not None else None
+    split = held_out(folder) if folder is not None and folder.is_dir() else None
+    return None if folder is None or split is None else read(folder, split=split)
