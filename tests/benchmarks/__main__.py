@@ -23,6 +23,12 @@ python -m tests.benchmarks.ledger_cost              what recording costs
 python -m tests.benchmarks.endurance PART           kills, restarts, swaps, a million requests
 python -m tests.benchmarks.llm_task FOLDER          what a decoder of 135M learns of the house format, by LoRA
 python -m tests.benchmarks.adapter_swap BASE ADAPTER  a LoRA adapter swapped in genai, beside torch
+python -m tests.benchmarks.crossfit                 how often a cross-fitted equal is promoted
+python -m tests.benchmarks.trainer                  rungs, learning rate, padding, bf16 on real text
+python -m tests.benchmarks.trainer_faults           kill -9 of a training at twelve points
+python -m tests.benchmarks.forgetting               three domains arrive: what is forgotten
+python -m tests.benchmarks.head_quality             accuracy and calibration of a head
+python -m tests.benchmarks.retrain_cost             a thousand labels to a sealed version
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`
 python -m tests.benchmarks.architectures            encoders of ten architectures by every route of export
 python -m tests.benchmarks.exports                  MiniLM: seconds of an export; what int8 and fp16 cost
