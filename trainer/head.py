@@ -83,7 +83,9 @@ def fit_head(
         centre=np.zeros((classes, rows.shape[1]))
         if anchor is None
         else anchor.head.weight.astype(np.float64),
-        penalty=np.full((classes, 1), 1 / STRENGTH) if anchor is None else anchor.penalty[:, None],
+        penalty=np.full((classes, 1), _penalty(truth, classes))
+        if anchor is None
+        else anchor.penalty[:, None],
         bias=None if anchor is None else anchor.head.bias,
     )
     found = minimize(
@@ -91,6 +93,13 @@ def fit_head(
     )
     head = loss.head(found.x)
     return _undivided(head, truth) if truth.ndim == 2 and anchor is None else head
+
+
+def _penalty(truth: Array, classes: int) -> float:
+    """Of each row of weights; of two exclusive labels both rows hold half of one direction, so each
+    counts twice: the head is then the one of a binary logistic regression, whose penalty is on the whole.
+    """
+    return (2 if classes == 2 and truth.ndim == 1 else 1) / STRENGTH
 
 
 def _undivided(head: Head, truth: Array) -> Head:
