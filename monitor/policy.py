@@ -15,6 +15,7 @@ Asked = Literal["check", "schedule", "manual"]
 Trigger = Literal["page", "threshold", "accuracy", "labels", "schedule", "manual"]
 
 HALF_OPEN = 2.0  # times the labels of the last refused challenger: the breaker lets one more through
+UNPROVEN = 2.0  # times min_labels: a drift after one that was answered, while no loss is proven
 _NAMED = 3  # slices in a sentence
 LOSS_LINE = math.log(20)  # of a loss that asks for a retrain: nobody is woken, and a verdict follows
 
@@ -182,12 +183,15 @@ def labels_needed(situation: Situation, limits: Limits, trigger: Trigger) -> tup
 
     The error of a model falls with a power of the rows it learnt from: what a few more labels add is noise.
     So the same loss is answered again, and a refused challenger tried again, only after the labels have grown
-    by `label_growth`: as many retrains as the logarithm of the labels, however often a check asks.
+    by `label_growth`: as many retrains as the logarithm of the labels, however often a check asks. A drift
+    after one that was answered may cost nothing now: until a loss is proven, it waits for more labels.
 
     >>> labels_needed(Situation(asked="check", now=0, labels_learnt=600), Limits(), "accuracy")
     (300, 'label_growth')
     >>> labels_needed(Situation(asked="check", now=0, labels_learnt=600), Limits(), "page")
     (200, 'min_labels')
+    >>> labels_needed(Situation(asked="check", now=0, answers_loss=True), Limits(), "page")
+    (400, 'min_labels, no loss of accuracy is proven')
     """
     grown = 0.0
     if trigger == "accuracy":
@@ -200,8 +204,18 @@ def labels_needed(situation: Situation, limits: Limits, trigger: Trigger) -> tup
         "label_growth": math.ceil(grown),
         "verdict_share, margin": proof,
     }
+    if trigger == "page" and situation.answers_loss and not _loses(situation):
+        asked["min_labels, no loss of accuracy is proven"] = math.ceil(UNPROVEN * limits.min_labels)
     setting = max(asked, key=asked.__getitem__)
     return asked[setting], setting
+
+
+def _loses(situation: Situation) -> bool:
+    """A loss of accuracy is proven, by the pager or since the first champion of the line."""
+    return situation.log_e_loss >= LOSS_LINE or "accuracy" in {
+        *situation.open_causes,
+        *map(cause_of, situation.over),
+    }
 
 
 def _labels(situation: Situation, trigger: Trigger) -> int:

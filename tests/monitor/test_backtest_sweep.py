@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trainer.settings import TrainerSettings
 from trainer.spec import parse_spec
 
 HOUR = 3600.0
+ROUNDED = 1e-2  # what an embedding kept in half precision may move a score of the toy
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +86,11 @@ def test_an_answer_from_a_known_embedding_is_the_engines(base: Path, tmp_path: P
     reader = Reader(version, shared.known, threads=1, first=False)
     assert reader._engine is None  # its encoder is known: nothing is embedded again
     ours, theirs = reader.answers(later), open_engine(version, threads=1).run([event.text for event in later])
-    assert [one.label for one in ours] == [one.label for one in theirs]
-    assert np.allclose([one.scores for one in ours], [one.scores for one in theirs], atol=1e-2)
+    scores, exact = (np.array([one.scores for one in answers]) for answers in (ours, theirs))
+    assert np.allclose(scores, exact, atol=ROUNDED)
+    clear = np.abs(exact[:, 0] - exact[:, 1]) > 2 * ROUNDED  # nearer to a tie the rounding may decide
+    assert clear.mean() > 0.8
+    assert all(mine.label == its.label for mine, its in compress(zip(ours, theirs, strict=True), clear))
     assert np.allclose([one.similarity for one in ours], [one.similarity for one in theirs], atol=1e-3)
 
 

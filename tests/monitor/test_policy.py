@@ -431,6 +431,25 @@ def test_the_same_loss_is_answered_about_as_often_as_the_logarithm_of_its_labels
 
 
 @pytest.mark.parametrize(
+    ("labels", "answered", "loss", "action"),
+    [
+        (250, False, 0.0, "retrain"),  # the first drift of a line
+        (250, True, 0.0, "wait"),
+        (400, True, 0.0, "retrain"),
+        (250, True, LOSS_LINE, "retrain"),
+        (250, True, LOSS_LINE - 1e-6, "wait"),
+    ],
+)
+def test_a_drift_after_one_that_was_answered_waits_while_no_loss_is_proven(
+    labels: int, answered: bool, loss: float, action: str
+) -> None:
+    drift = replace(DRIFT, labels_since_champion=labels, answers_loss=answered, log_e_loss=loss)
+    found = decide(drift, LIMITS)
+    assert found.action == action
+    assert any("no loss of accuracy is proven" in one for one in found.reasons) == (action == "wait")
+
+
+@pytest.mark.parametrize(
     ("fresh", "answers_loss", "action"),
     [(299, True, "none"), (300, True, "retrain"), (300, False, "none")],
 )

@@ -12,6 +12,7 @@ import pytest
 from trainer.artifact import Version, open_version
 from trainer.control import compare, steps
 from trainer.errors import SpecError
+from trainer.graph import Graph
 from trainer.head import Head, anchored, fit_head
 from trainer.known import beside_snapshot, of_parent
 from trainer.replay import DAY_S, replay, weigh
@@ -131,9 +132,11 @@ def _with(spec: TrainSpec, **fit: object) -> TrainSpec:
     return spec.model_copy(update={"fit": spec.fit.model_copy(update=fit)})
 
 
-def test_an_anchored_retrain_keeps_classes_without_rows_and_a_control_comes_in_time(
-    base: Path, rows: list[Row], tmp_path: Path
+@pytest.mark.parametrize(("left", "anchor", "chosen"), [("fruit", 0.1, "incremental"), ("", 1.0, "fresh")])
+def test_a_control_comes_in_time_and_the_better_one_stays(
+    base: Path, rows: list[Row], tmp_path: Path, left: str, anchor: float, chosen: str
 ) -> None:
+    """Where a class has no rows left, this toy's encoder cannot hold it: a fresh head keeps more."""
     spec = parse_spec(
         {
             "model": {"name": "toy", "base": str(base), "max_tokens": 16},
@@ -146,9 +149,11 @@ def test_an_anchored_retrain_keeps_classes_without_rows_and_a_control_comes_in_t
     assert first.manifest.metrics["incremental"] == 0
     new = [replace(row, label="new", text=f"{row.text} of of", origin="traffic") for row in rows[:30]]
     new += [
-        replace(row, text=f"{row.text} and", origin="traffic") for row in rows[30:] if row.label == "metal"
+        replace(row, text=f"{row.text} and", origin="traffic")
+        for row in rows[30:]
+        if row.label in ("metal", left)
     ]
-    spec = _with(spec, anchor=1.0, replay=0.0, control_every=2)
+    spec = _with(spec, anchor=anchor, replay=0.0, control_every=2)
     second = _train(spec, new, held, tmp_path / "v2", first)
     assert second.manifest.labels == ["fruit", "metal", "new"]
     assert second.manifest.metrics["incremental"] == 1
@@ -156,11 +161,15 @@ def test_an_anchored_retrain_keeps_classes_without_rows_and_a_control_comes_in_t
     third = _train(spec, new, held, tmp_path / "v3", second)
     report = read_report(third.path)
     assert report is not None
-    # Without a row of fruit the fresh one cannot answer it: the anchored one stays.
-    assert report["control"]["chosen"] == "incremental"
-    assert report["control"]["incremental_only"] > 0
-    assert third.manifest.metrics["incremental"] == 2
-    assert report["forgetting"]["hold-out"]["rows"] == len(held)
+    control = report["control"]
+    assert control["chosen"] == chosen
+    assert (control["p"] <= 0.05) == (chosen == "fresh")
+    assert third.manifest.metrics["incremental"] == (2 if chosen == "incremental" else 0)
+    known = [row for row in held if row.label in third.manifest.labels]
+    assert report["forgetting"]["hold-out"]["rows"] == len(known)
+    assert ("fruit" in third.manifest.labels) == (chosen == "incremental")
+    logits, _ = Graph(third.model_bytes, threads=1).answers([[2, 4, 3]])
+    assert logits.shape == (1, len(third.manifest.labels))  # the chosen one's graph is there
 
 
 def test_all_embeddings_of_a_large_training_are_there_for_the_next(
