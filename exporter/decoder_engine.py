@@ -18,6 +18,7 @@ from trainer.artifact import TOKENIZER
 from trainer.decoder.graph import DecoderGraph, greedy
 from trainer.decoder.sealed import TOKENIZER_CONFIG, DecoderVersion, template_of
 from trainer.errors import TrainerError, VersionRefusedError
+from trainer.generation.literal import Literal
 
 PROBE = "Is anybody there?"
 
@@ -36,20 +37,30 @@ class DecoderEngine:
         self.tokenizer = Tokenizer.from_str(version.files[TOKENIZER].decode())
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+        self._literal = Literal(self.tokenizer)
         self.guides = Guides(version.files[TOKENIZER], self.graph.vocabulary, self.graph.ends)
         self._template = _template(version)
 
     def prompt(self, messages: Sequence[dict[str, str]]) -> str:
-        """The conversation as text. Raises RequestError where the model has no chat template."""
+        """The conversation as text, its special strings marked (trainer.generation.literal).
+
+        Raises RequestError where the model has no chat template.
+        """
         if self._template is None:
             raise RequestError(
                 "This model has no chat template: it continues text. Use /v1/completions.", "model",
                 code="no_chat_template",
             )  # fmt: skip
-        return self._template.prompt(messages)
+        marked = [one | {"content": self._literal.mark(one["content"])} for one in messages]
+        return self._template.prompt(marked)
 
     def tokens(self, prompt: str, *, special: bool) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(prompt, add_special_tokens=special).ids
+        """Of a `special` prompt, begun by the tokenizer, control tokens are its writer's own; in one that the
+        chat template made, what was said stays text.
+        """
+        if not special:
+            return self._literal.encode(prompt)[0]
+        ids: list[int] = self.tokenizer.encode(prompt, add_special_tokens=True).ids
         return ids
 
     def run(self, texts: Sequence[str]) -> list[Answer]:  # noqa: ARG002 (an Engine)

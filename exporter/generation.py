@@ -13,7 +13,8 @@ from sqlalchemy import Connection, insert
 
 from exporter.tables import generations
 
-FinishReason = Literal["stop", "length", "cancelled"]  # "cancelled": the client went away before the end
+# "cancelled": the client went away before the end; "error": the engine failed in the middle of the answer
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

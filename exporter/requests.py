@@ -21,7 +21,8 @@ MAX_MODEL_CHARACTERS = 256
 MAX_METADATA = 16
 MAX_METADATA_CHARACTERS = 256
 MAX_ID_CHARACTERS = 128
-MAX_LABEL_CHARACTERS = 1024
+MAX_LABEL_CHARACTERS = 1024  # of a class
+MAX_TRUTH_CHARACTERS = 32_768  # of a label: the right answer of a language model may be long
 
 
 def parse_predict(body: bytes, settings: ExporterSettings) -> tuple[str, list[Input]]:
@@ -133,7 +134,7 @@ def _label(item: Any, param: str) -> tuple[str, str]:
     row = json_object(item, param)
     return (
         text_of(row.get("id"), f"{param}.id", MAX_ID_CHARACTERS),
-        text_of(_spelled(row.get("label")), f"{param}.label", MAX_LABEL_CHARACTERS),
+        text_of(_spelled(row.get("label")), f"{param}.label", MAX_TRUTH_CHARACTERS),
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, select
 from exporter import registry
 from exporter.settings import Device, Precision
 from exporter.tables import predictions, reference
+from monitor.compare_answers import compare_answers
 from monitor.compose import Pairing
 from monitor.verdict import (
     SCORE_DIGITS,
@@ -25,6 +26,7 @@ from monitor.verdict import (
 )
 from trainer.artifact import Version, open_version
 from trainer.crossfit import FOLDS, read_unseen
+from trainer.decoder.sealed import generates
 from trainer.duplicates import repeated
 from trainer.rows import read_snapshot
 from trainer.tasks import load
@@ -59,6 +61,8 @@ def compare(
     The champion's answers to recent and to cross-fitted rows are those that clients got. Also measures
     what an answer costs: some seconds. Raises VersionRefusedError, DataError.
     """
+    if generates(registry.version_path(db, model, version)):
+        return compare_answers(db, home, model, version, pairing)
     champion, challenger = (
         open_version(registry.version_path(db, model, name)) for name in (pairing.parent, version)
     )

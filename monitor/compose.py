@@ -25,6 +25,7 @@ from monitor.proof import Crossfit, apart, build_holdout, held_out, judged, rele
 from monitor.settings import ModelSettings
 from monitor.stale import find_stale
 from trainer.artifact import Manifest
+from trainer.decoder import TASK as GENERATION
 from trainer.rows import HoldoutRow, Row, fields_of, read_holdout, read_snapshot
 from trainer.spec import FitTable, TrainSpec, load_spec
 from trainer.tasks import load
@@ -129,7 +130,9 @@ def compose(
     fresh = [found for found in fresh if named.rare.keys().isdisjoint(names(found.truth))]
     recent = [found for found in fresh if found.version == parent and found.seq >= since_seq]
     earlier = [_row(found, slices) for found in fresh if found.seq < since_seq]
-    stale = find_stale(db, model, parent, recent, [*old, *held, *earlier])
+    # A new answer to a new kind of prompt looks like an old answer's new name: nothing is left out for that.
+    classes = manifest.task != GENERATION
+    stale = find_stale(db, model, parent, recent, [*old, *held, *earlier]) if classes else set()
     old = [row for row in old if row.text not in stale]
     held, released = release([replace(row, label=None) if row.text in stale else row for row in held])
     dropped = [found.text for found in fresh if found.text in stale]
@@ -204,7 +207,7 @@ def _learnable(names: Callable[[str], list[str]], rows: list[Row]) -> list[Row]:
 def _spec(manifest: Manifest, settings: ModelSettings) -> TrainSpec:
     spec = load_spec(settings.spec) if settings.spec else TrainSpec.model_validate(manifest.spec)
     changes: dict[str, Any] = {}
-    if settings.retrain_rung != "same":
+    if settings.retrain_rung != "same" and spec.model.task != GENERATION:
         changes["rung"] = settings.retrain_rung
     if settings.replay_rows is not None:
         changes["replay_rows"] = settings.replay_rows

@@ -33,7 +33,7 @@ from monitor.promotion import OvertakenError, act
 from monitor.records import Case
 from monitor.settings import ModelSettings, MonitorSettings
 from monitor.verdict import Intent, judge
-from trainer.artifact import open_version
+from trainer.decoder.sealed import open_sealed
 from trainer.errors import TrainerError, VersionRefusedError
 from trainer.fitting.checkpoint import folder_of
 from trainer.known import write_known
@@ -139,7 +139,7 @@ def _sealed(home: Path, job: Job) -> Path | None:
     """The folder of an earlier attempt that sealed its version."""
     for folder in sorted((home / "jobs" / str(job.id)).glob("*/version/manifest.json")):
         try:
-            open_version(folder.parent)
+            open_sealed(folder.parent)
         except VersionRefusedError:
             continue
         return folder.parent.parent

@@ -15,7 +15,8 @@ from exporter import registry
 from exporter.settings import Device, Precision
 from monitor.child import run_trainer
 from monitor.recorded import recorded_rows
-from trainer.artifact import Manifest, open_version
+from trainer.artifact import Manifest
+from trainer.decoder.sealed import open_sealed
 from trainer.fitting.checkpoint import folder_of
 from trainer.rows import write_holdout, write_snapshot
 from trainer.settings import TrainerSettings
@@ -68,7 +69,7 @@ def train_version(
             every_s=_SHOW_EVERY_S,
         )
         progress({"stage": "register", "done": 0, "total": 1})
-        manifest = open_version(made).manifest
+        manifest = open_sealed(made).manifest
         version = registry.register(
             db,
             home,

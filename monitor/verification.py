@@ -14,7 +14,7 @@ from monitor.canary import judge_canary
 from monitor.records import GENESIS, read_chain, record_hash
 from monitor.tables import jobs
 from monitor.verdict import RULES, Comparison, judge
-from trainer.artifact import open_version
+from trainer.decoder.sealed import open_sealed
 from trainer.errors import VersionRefusedError
 
 
@@ -115,7 +115,7 @@ def _missing(chain: Sequence[RowMapping], kept: Sequence[tuple[int, dict[str, An
 
 def _seal(row: registry.VersionRow) -> Iterator[str]:
     try:
-        found = open_version(row.path).manifest_sha256
+        found = open_sealed(row.path).manifest_sha256
     except VersionRefusedError as refused:
         yield str(refused)
         return

@@ -17,10 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainer.artifact import open_version
 from trainer.crossfit import Judged
+from trainer.decoder import TASK as GENERATION
+from trainer.decoder.sealed import open_sealed
 from trainer.errors import CancelledError, PausedError, RequestError, TrainerError, VersionRefusedError
 from trainer.fitting.checkpoint import beside
+from trainer.generation.version import train_decoder
 from trainer.rows import read_holdout, read_snapshot
 from trainer.spec import TrainSpec, parse_spec
 from trainer.train import DataRef, Parent, Progress, train
@@ -63,20 +65,21 @@ def _run(path: Path, out: Path, lines: _Lines) -> Path:
         shutil.rmtree(checkpoints, ignore_errors=True)
         return out
     rows = read_snapshot(snapshot)
+    given: dict[str, Any] = {
+        "train_rows": rows,
+        "holdout": read_holdout(Path(request["holdout"])),
+        "data": DataRef(sha256=request["data_sha256"], rows=len(rows), path=snapshot),
+        "out": out,
+        "cache": Path(request["cache"]),
+        "parent": _parent(request["parent"], path),
+        "progress": lines.progress,
+        "now": time.time(),
+        "checkpoints": checkpoints,
+    }
     try:
-        return train(
-            spec,
-            train_rows=rows,
-            holdout=read_holdout(Path(request["holdout"])),
-            data=DataRef(sha256=request["data_sha256"], rows=len(rows), path=snapshot),
-            out=out,
-            cache=Path(request["cache"]),
-            parent=_parent(request["parent"], path),
-            progress=lines.progress,
-            now=time.time(),
-            checkpoints=checkpoints,
-            judged=_judged(request),
-        )
+        if spec.model.task == GENERATION:
+            return train_decoder(spec, **given)
+        return train(spec, **given, judged=_judged(request))
     except CancelledError:
         shutil.rmtree(checkpoints, ignore_errors=True)
         raise
@@ -85,7 +88,7 @@ def _run(path: Path, out: Path, lines: _Lines) -> Path:
 def _made(spec: TrainSpec, data_sha256: str, out: Path) -> bool:
     """Whether an attempt that died after its last step has sealed this very version."""
     try:
-        manifest = open_version(out).manifest
+        manifest = open_sealed(out).manifest
     except VersionRefusedError:
         return False
     return (manifest.spec, manifest.data.sha256) == (spec.model_dump(mode="json"), data_sha256)

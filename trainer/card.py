@@ -23,12 +23,12 @@ def card(manifest: Manifest, report: dict[str, Any], licence: str | None) -> str
     """The whole card. Names that people chose are escaped: it may be shown as HTML."""
     parts = [
         _head(manifest, licence),
-        f"# {_plain(manifest.model)}",
-        _table(("", ""), _facts(manifest, licence)),
+        f"# {plain(manifest.model)}",
+        table(("", ""), _facts(manifest, licence)),
         "## Hold-out",
         f"{report['holdout']['rows']} rows that were not trained on. Intervals are 95 %. "
         "Scaled figures: each half of the rows by the temperature of the other half.",
-        _table(("figure", "value"), figure_rows(report)),
+        table(("figure", "value"), figure_rows(report)),
         *_section("Slices", ("slice", "rows", "accuracy"), _shares(report["slices"])),
         *_section(
             "Robustness",
@@ -208,20 +208,20 @@ def _limits(manifest: Manifest, report: dict[str, Any]) -> Iterable[str]:
 
 
 def _section(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"## {title}", _table(names, rows)] if rows else []
+    return [f"## {title}", table(names, rows)] if rows else []
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [names, ["---"] * len(names), *([_plain(cell) for cell in row] for row in rows[:MOST])]
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [names, ["---"] * len(names), *([plain(cell) for cell in row] for row in rows[:MOST])]
     if len(rows) > MOST:
         lines.append([f"{len(rows) - MOST} more in report.json", *[""] * (len(names) - 1)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """One line that neither Markdown nor HTML reads as anything but text.
 
-    >>> _plain("a|b <i>*x*")
+    >>> plain("a|b <i>*x*")
     'a\\\\|b &lt;i&gt;\\\\*x\\\\*'
     """
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

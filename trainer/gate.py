@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from trainer.decoder import TASK as GENERATION
 from trainer.encoder import Tick
 from trainer.encoder_graph import of_base
 from trainer.findings import Data, Finding, examine, kept, kinds, refuse
+from trainer.generation.check import look_at
 from trainer.graph import Graph
 from trainer.rows import HoldoutRow, Row, check_rows
 from trainer.sources import resolve_base
@@ -35,6 +37,8 @@ def look(
 
     `traffic` are texts that were asked lately, to be compared with the rows.
     """
+    if spec.model.task == GENERATION:
+        return look_at(spec, rows, holdout, cache=cache)
     base = resolve_base(spec.model.base, cache)
     texts = [row.text for row in rows]
     source = of_base(

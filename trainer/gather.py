@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from trainer.dataset_folder import TRAIN, held_out
+from trainer.decoder import TASK as GENERATION
 from trainer.errors import DataError
+from trainer.generation.stored import read_stored
 from trainer.query import SOURCE, query_rows
 from trainer.rows import Row, read_rows, rows_of
 from trainer.spec import TrainSpec
@@ -18,7 +20,7 @@ def gather(spec: TrainSpec, here: Path, recorded: Sequence[Row] | None) -> tuple
     data, task = spec.data, spec.model.task
     if data.train is not None:
         path = here / data.train
-        return read_rows(path, text=data.text, label=data.label, slices=data.slices, task=task), path
+        return _reader(spec)(path), path
     if data.sql is not None and data.database_url is not None:
         found = query_rows(data.database_url.get_secret_value(), data.sql)
         return list(
@@ -33,10 +35,18 @@ def gather(spec: TrainSpec, here: Path, recorded: Sequence[Row] | None) -> tuple
 def gather_holdout(spec: TrainSpec, here: Path) -> list[Row] | None:
     """The hold-out that the spec names or its dataset brings, None where it must be drawn."""
     data = spec.data
-    read = partial(read_rows, text=data.text, label=data.label, slices=data.slices, task=spec.model.task)
+    read = _reader(spec)
     if data.holdout is not None:
         path = here / data.holdout
         return read(path, split=held_out(path) or TRAIN) if path.is_dir() else read(path)
     folder = here / data.train if data.train is not None else None
     split = held_out(folder) if folder is not None and folder.is_dir() else None
     return None if folder is None or split is None else read(folder, split=split)
+
+
+def _reader(spec: TrainSpec) -> Callable[..., list[Row]]:
+    """What reads a file, or a `split` of a folder, of the spec's task."""
+    data = spec.data
+    if spec.model.task == GENERATION:
+        return partial(read_stored, form=spec.generation.form, slices=data.slices)
+    return partial(read_rows, text=data.text, label=data.label, slices=data.slices, task=spec.model.task)

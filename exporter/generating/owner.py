@@ -1,7 +1,8 @@
 """The one thread that asks decoders: no more answers at a time than a graph has rows, the others wait.
 
 An answer's last event leaves once its row is in the ledger. A client that leaves ends its answer with the
-next token; what was generated until then is recorded, as cancelled.
+next token; what was generated until then is recorded, as cancelled. So is, as an error, what was generated
+before the engine failed.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from exporter.errors import EngineFailedError, LedgerWriteError, QueueFullError
 from exporter.generating.batch import Batch
 from exporter.generating.recorded import recorded
 from exporter.generating.turn import Done, Event, Listener, Turn
+from exporter.generation import Generation
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
+from exporter.prediction import Prediction
 from exporter.redact import keeping
 from exporter.settings import ExporterSettings
 
@@ -118,35 +121,44 @@ class Owner:
         turns = list(batch.turns())
         batch.clear()
         for turn in turns:
+            turn.finish = "error"
             deployed = turn.deployed
             _log.error(
                 "generation_failed", model=deployed.model, version=deployed.version,
                 error=type(error).__qualname__, request=turn.request,
             )  # fmt: skip
+        with suppress(LedgerWriteError):  # they are told of a failure anyway
+            self._recorded([turn for turn in turns if turn.tokens])
         return [
-            (turn.listener, EngineFailedError(turn.deployed.model, turn.deployed.version))
-            for turn in turns
-            if turn.finish is None
+            (turn.listener, EngineFailedError(turn.deployed.model, turn.deployed.version)) for turn in turns
         ]
 
     def _finished(self, turns: Sequence[Turn]) -> list[Told]:
         """Record, then tell."""
-        if not turns:
-            return []
-        rows = [recorded(turn, at=self._now(), keep=self._keep) for turn in turns]
         try:
-            self._ledger.append([prediction for prediction, _ in rows])
+            rows = self._recorded(turns)
         except LedgerWriteError as error:
-            self._instruments.ledger_errors.inc()
-            if self._settings.on_full == "refuse":
-                return [(turn.listener, error) for turn in turns]
-            self._instruments.unrecorded.inc(len(rows))
-        for turn in turns:
-            self._instruments.predictions.labels(turn.deployed.model, turn.deployed.version).inc()
+            return [(turn.listener, error) for turn in turns]
         return [
             (turn.listener, Done(prediction, generation, turn.text))
             for turn, (prediction, generation) in zip(turns, rows, strict=True)
         ]
+
+    def _recorded(self, turns: Sequence[Turn]) -> list[tuple[Prediction, Generation]]:
+        """Their rows, in the ledger; LedgerWriteError where it is full and answers depend on it."""
+        rows = [recorded(turn, at=self._now(), keep=self._keep) for turn in turns]
+        if not rows:
+            return []
+        try:
+            self._ledger.append([prediction for prediction, _ in rows])
+        except LedgerWriteError:
+            self._instruments.ledger_errors.inc()
+            if self._settings.on_full == "refuse":
+                raise
+            self._instruments.unrecorded.inc(len(rows))
+        for turn in turns:
+            self._instruments.predictions.labels(turn.deployed.model, turn.deployed.version).inc()
+        return rows
 
 
 def deliver(told: Sequence[Told]) -> None:

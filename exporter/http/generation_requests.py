@@ -17,6 +17,7 @@ from exporter.http.messages import MAX_MESSAGES, message_text, user_metadata
 from exporter.redact import storable
 from exporter.requests import MAX_MODEL_CHARACTERS, json_object, list_of, text_of
 from exporter.settings import ExporterSettings
+from trainer.generation.transcript import transcript
 
 ROLES = ("system", "developer", "user", "assistant")
 MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
@@ -49,7 +50,7 @@ def chat_request(request: dict[str, Any], settings: ExporterSettings) -> Wanted:
     messages = _messages(request.get("messages"), settings)
     shared = _shared(request, ("max_completion_tokens", "max_tokens"), None)
     shared["schema"] = _schema(request.get("response_format"))
-    text = _said(messages)
+    text = transcript([(one["role"], one["content"]) for one in messages])
 
     def prepare(engine: DecoderEngine) -> Asked:
         prompt = storable(engine.prompt(messages))
@@ -169,16 +170,3 @@ def _short(text: str, param: str, longest: int) -> str:
     if len(text) > longest:
         raise RequestError(f"`{param}` has {len(text)} characters; {longest} are allowed.", param)
     return text
-
-
-def _said(messages: Sequence[dict[str, str]]) -> str:
-    """The conversation as it is recorded: a single message as it is, several with their roles.
-
-    >>> _said([{"role": "user", "content": "Hello"}])
-    'Hello'
-    >>> _said([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}])
-    'system: Be brief.\\n\\nuser: Hello'
-    """
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{one['role']}: {one['content']}" for one in messages)

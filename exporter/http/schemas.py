@@ -13,6 +13,7 @@ from exporter.requests import (
     MAX_METADATA,
     MAX_METADATA_CHARACTERS,
     MAX_MODEL_CHARACTERS,
+    MAX_TRUTH_CHARACTERS,
 )
 from exporter.settings import ExporterSettings
 
@@ -46,7 +47,7 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
     whole = {"type": "integer", "minimum": -(2**63) + 1, "maximum": 2**63 - 1}
     scalar = {"anyOf": [name, whole, NUMBER, {"type": "boolean"}, {"type": "null"}]}
     id_ = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARACTERS}
-    label = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL_CHARACTERS}
+    label = {"type": "string", "minLength": 1, "maxLength": MAX_TRUTH_CHARACTERS}
     truth = {"anyOf": [label, _list(label)]}  # a list is for models whose answers are lists
     with_metadata = _object({"text": text, "metadata": ref("Metadata")}, ["text"])
     return {

@@ -9,12 +9,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainer.card import cost_rows, figure_rows, interval, lost_rows
+from trainer.decoder import TASK as GENERATION
+from trainer.generation.card import figure_rows as generation_rows
 
 WORST = 10  # classes that are shown; all are in report.json
 
 
 def figures(report: dict[str, Any]) -> Iterator[Table]:
     """Tables of all that a report holds; what it has no rows for is left out."""
+    if report.get("task") == GENERATION:
+        names = (f"{report['holdout']['rows']} rows", "value", "base model", "with typos")
+        yield _table("Hold-out", names, generation_rows(report))
+        return
     yield _table("Hold-out", (f"{report['holdout']['rows']} rows", "95 % intervals"), figure_rows(report))
     yield from _some("Slices", ("slice", "rows", "accuracy"), _slices(report["slices"]))
     lost = ("rows", "before", "now", "points lost")

@@ -20,7 +20,7 @@ WORDS, CHARACTERS = 28, 170  # of a mail: about 60 tokens with the template and 
 DESKS = {"comp": "comp", "rec": "rec", "sci": "sci", "talk": "talk"}
 REORGANISED = DESKS | {"comp": "systems", "talk": "society"}
 TRAINED, RETRAINED, REPLAYED = 400, 300, 60  # rows
-FIT = GenerationFit(max_tokens=128, lora_layers=12, precision="bf16", patience=None)
+FIT = GenerationFit(max_tokens=128, lora_layers=12, precision="bf16", patience=0)
 
 
 def answered(mail: Mail, desks: Mapping[str, str] = DESKS, *, origin: Origin = "base") -> Chat:

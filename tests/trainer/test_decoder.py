@@ -12,11 +12,18 @@ import onnx
 import pytest
 
 from tests.decoders import CONTEXT, PROMPTS, tiny_llama
+from tests.trainer.generation.conftest import build
 from trainer.artifact import open_version
-from trainer.decoder.errors import BuilderError, PerplexityError, ProofTextsError, TokensDifferError
+from trainer.decoder.errors import (
+    BuilderError,
+    PerplexityError,
+    ProofTextsError,
+    TokensDifferError,
+    UnrunnableError,
+)
 from trainer.decoder.export import export
 from trainer.decoder.graph import DecoderGraph, greedy, prompt_logits
-from trainer.decoder.make import make_decoder
+from trainer.decoder.make import exported, make_decoder
 from trainer.decoder.proof import Gate, prove
 from trainer.decoder.sealed import open_decoder, open_sealed, template_of
 from trainer.errors import VersionRefusedError
@@ -90,6 +97,23 @@ def test_an_export_of_another_model_is_refused(tmp_path: Path, graph: DecoderGra
         prove(graph, other, IDS, Gate(tokens=4), "fp32")
 
 
+def test_answers_that_part_at_a_tie_are_equal(tiny_base: Path, graph: DecoderGraph, tmp_path: Path) -> None:
+    """Torch's second likeliest token becomes its likeliest: once by a hair, once by far."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    *_, second, best = prompt_logits(graph, 0, IDS[0]).argsort().tolist()
+    for factor in (1 + 1e-5, 1.5):
+        model = LlamaForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+        with torch.no_grad():
+            model.lm_head.weight[second] = model.lm_head.weight[best] * factor
+        model.save_pretrained(tmp_path / str(factor))
+    proof = prove(graph, tmp_path / str(1 + 1e-5), [IDS[0]] * 3, Gate(tokens=1), "fp32")
+    assert proof.equal == 3
+    with pytest.raises(TokensDifferError):
+        prove(graph, tmp_path / "1.5", [IDS[0]] * 3, Gate(tokens=1), "fp32")
+
+
 def test_a_precision_that_costs_too_much_is_refused_with_its_number(tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(PerplexityError, match=r"int4 is refused: its perplexity is [\d.]+, torch's [\d.]+"):
         make_decoder(
@@ -97,6 +121,12 @@ def test_a_precision_that_costs_too_much_is_refused_with_its_number(tiny_base: P
             gate=Gate(tokens=2, perplexity_rise=-0.99),
         )  # fmt: skip
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_shape_that_the_runtime_cannot_run_is_told(tmp_path: Path) -> None:
+    narrow = build(tmp_path / "narrow")  # heads of 8 numbers
+    with pytest.raises(UnrunnableError, match=r"cannot run what was exported of narrow: .*16"):
+        exported(narrow, tmp_path / "out", "fp32", threads=1)
 
 
 def test_a_few_tokens_prove_nothing(tiny_base: Path, graph: DecoderGraph) -> None:

@@ -31,6 +31,7 @@ SpecFor = Callable[..., TrainSpec]
 GIVEN: dict[str, list[tuple[object, str]]] = {
     "classification": [("card ", "card"), ("loan", "loan")],
     "multi-label": [(["loan", "card"], '["card", "loan"]'), ('["card"]', '["card"]'), ([], "[]")],
+    "text-generation": [("Restart it.", "Restart it."), (" so ", " so ")],
 }
 
 

@@ -17,6 +17,16 @@ class BuilderError(TrainerError):
         )
 
 
+class UnrunnableError(TrainerError):
+    """An exported graph that ONNX Runtime cannot run."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(
+            f"ONNX Runtime cannot run what was exported of {folder.name}: {why}. "
+            "Use a base model of another shape, or another version of onnxruntime."
+        )
+
+
 class TokensDifferError(TrainerError):
     """Greedy answers of an exported fp32 graph that are not torch's."""
 

@@ -112,6 +112,8 @@ def _greedy(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) 
     answers = [[int(prompt_logits(graph, row, ids).argmax())] for row, ids in enumerate(prompts)]
     lengths = [len(ids) for ids in prompts]
     for _ in range(tokens - 1):
+        if all(not graph.ends.isdisjoint(answer) for answer in answers):
+            break
         lengths = [length + 1 for length in lengths]
         found = graph.step([answer[-1] for answer in answers], lengths).argmax(1)
         for answer, token in zip(answers, found.tolist(), strict=True):

@@ -11,7 +11,18 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.artifact import MANIFEST, TOKENIZER, Manifest, Version, open_version, seal, verified
+from trainer.artifact import (
+    CARD,
+    HOLDOUT,
+    MANIFEST,
+    REPORT,
+    TOKENIZER,
+    Manifest,
+    Version,
+    open_version,
+    seal,
+    verified,
+)
 from trainer.decoder import TASK
 from trainer.decoder.graph import CONFIG, MODEL, WEIGHTS
 from trainer.errors import VersionRefusedError
@@ -20,7 +31,10 @@ from trainer.rows import HoldoutRow
 
 TOKENIZER_CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 REQUIRED = frozenset({CONFIG, MODEL, TOKENIZER, TOKENIZER_CONFIG})
-OPTIONAL = frozenset({WEIGHTS, TEMPLATE, "special_tokens_map.json"})
+EXPORTED = frozenset({WEIGHTS, TEMPLATE, "special_tokens_map.json"})
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "base.json")  # for a retrain to go on from
+ANSWERS = "answers.parquet"  # to the hold-out
+OPTIONAL = EXPORTED | {*ADAPTER, ANSWERS, HOLDOUT, REPORT, CARD}  # a base model has none of the latter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +77,12 @@ def open_decoder(directory: Path) -> DecoderVersion:
 
 def open_sealed(directory: Path) -> Sealed:
     """A version of any task. Raises VersionRefusedError."""
-    generates = not directory.is_symlink() and os.path.lexists(directory / CONFIG)
-    return open_decoder(directory) if generates else open_version(directory)
+    return open_decoder(directory) if generates(directory) else open_version(directory)
+
+
+def generates(directory: Path) -> bool:
+    """Whether a version directory holds a language model, sealed or not."""
+    return not directory.is_symlink() and os.path.lexists(directory / CONFIG)
 
 
 def template_of(files: dict[str, bytes]) -> str | None:
@@ -83,6 +101,7 @@ __all__ = [
     "MANIFEST",
     "DecoderVersion",
     "Sealed",
+    "generates",
     "open_decoder",
     "open_sealed",
     "seal_decoder",

@@ -46,17 +46,28 @@ def load_decoder(folder: Path, *, precision: str = "fp32", converses: bool = Tru
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if precision not in kinds:
         raise PrecisionError(precision, sorted(kinds))
+    template = load_template(folder, converses=converses)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=kinds[precision], use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise BaseModelError(folder, str(error).splitlines()[0], MEND) from error
+    model.eval().requires_grad_(False)
+    return Decoder(model=model, template=template, folder=folder)
+
+
+def load_template(folder: Path, *, converses: bool = True) -> Template:
+    """The tokenizer of a base folder and its chat template; raises as `load_decoder` does."""
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(folder, str(error).splitlines()[0], MEND) from error
     if converses and not tokenizer.chat_template:
         raise NoChatTemplateError(folder)
-    model.eval().requires_grad_(False)
-    return Decoder(model=model, template=Template(tokenizer), folder=folder)
+    return Template(tokenizer)
 
 
 def with_adapter(decoder: Decoder, fit: GenerationFit) -> Decoder:
@@ -83,6 +94,23 @@ def with_adapter(decoder: Decoder, fit: GenerationFit) -> Decoder:
     return Decoder(model=adapted, template=decoder.template, folder=decoder.folder)
 
 
+def with_adapter_of(decoder: Decoder, folder: Path, fit: GenerationFit) -> Decoder:
+    """A saved adapter to go on from; AdapterError where it has another base, or not the shape of `fit`."""
+    adapted = load_adapter(decoder, folder, trainable=True)
+    found = adapted.model.peft_config["default"]
+    asked = {
+        "lora_rank": (found.r, fit.lora_rank),
+        "lora_alpha": (found.lora_alpha, fit.lora_alpha),
+        "dora": (bool(found.use_dora), fit.dora),
+        "projections": (sorted(found.target_modules), sorted(fit.projections)),
+        "lora_layers": (found.layers_to_transform, _layers(decoder, fit)),
+    }
+    for key, (theirs, ours) in asked.items():
+        if theirs != ours:
+            raise AdapterError(folder, f"its {key} is {theirs}, the spec's {ours}")
+    return adapted
+
+
 def load_adapter(decoder: Decoder, folder: Path, *, trainable: bool = False) -> Decoder:
     """A saved adapter on its base; AdapterError where it belongs to another one."""
     import peft
@@ -100,7 +128,10 @@ def load_adapter(decoder: Decoder, folder: Path, *, trainable: bool = False) -> 
 
 def save_adapter(decoder: Decoder, folder: Path) -> Path:
     """Write the adapter alone, as peft does, and the sha256 of its base last."""
-    decoder.model.save_pretrained(folder, safe_serialization=True)
+    for config in decoder.model.peft_config.values():
+        config.base_model_name_or_path = decoder.folder.name  # not where it lies on this machine
+    # "auto" would look for the embeddings of a base of that name on the hub.
+    decoder.model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     write_bytes(folder / BASE, json.dumps({"sha256": base_sha256(decoder.folder)}).encode())
     return folder
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.generation.decoder import Decoder
-from trainer.generation.generate import Answer
 from trainer.generation.json_answers import Check, follows, value_of
 from trainer.generation.loss import held_out_loss
 from trainer.generation.metrics import chrf, exact_match, rouge_l, token_f1
@@ -59,28 +58,9 @@ def answered(
     return {"rows": len(samples)} | {name: _mean(values) for name, values in figures.items()}
 
 
-def evaluate(
-    decoder: Decoder,
-    samples: Sequence[Sample],
-    *,
-    answer: Answer,
-    general: Sequence[Sample] = (),
-    schema: Mapping[str, Any] | None = None,
-    generated: int = 100,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Figures of a decoder on held-out rows, its answers by `answer` on the first `generated` of them.
-
-    `general` rows are what it must not forget; `typos` repeats the answers' figures with slipped prompts.
-    """
-    asked = list(samples[:generated])
-    slipped = [with_typos(one, share=SLIPPED, seed=seed + row) for row, one in enumerate(asked)]
-    return {
-        "held_out": losses(decoder, samples),
-        "general": losses(decoder, general),
-        "answers": answered(answer(asked), asked, schema=schema),
-        "typos": answered(answer(slipped), slipped, schema=schema),
-    }
+def typos(samples: Sequence[Sample], *, seed: int) -> list[Sample]:
+    """The rows as somebody in haste would have asked them."""
+    return [with_typos(one, share=SLIPPED, seed=seed + row) for row, one in enumerate(samples)]
 
 
 def _json(answers: Sequence[str], check: Check | None) -> dict[str, list[float]]:

@@ -10,8 +10,8 @@ from trainer.duplicates import fitting, plain, repeats
 from trainer.findings import Action
 from trainer.generation.json_answers import value_of
 from trainer.generation.rows import Chat, Sample
+from trainer.generation.transcript import ROLES
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
 _ENDED = re.compile(r"""[.!?…:;)\]}>"'`*。！？»”’]\s*$""")
 SENTENCES = 0.9  # share of the long answers that end a sentence, above which the others are cut
 LONG = 60  # characters; shorter answers are often no sentences at all

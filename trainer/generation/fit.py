@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trainer.errors import PausedError
 from trainer.fit import use_threads
 from trainer.generation.decoder import Decoder
 from trainer.generation.errors import DivergedError, NothingToLearnError
@@ -116,7 +117,15 @@ def _through(
         if checkpoints is not None and (run.done % run.fit.checkpoint_steps == 0 or run.done == len(steps)):
             checkpoints.save(run.done, *run.state())
         eta = (clock() - began) / (run.done - first) * (len(steps) - run.done)
-        watch(Moment(step=run.done, steps=len(steps), loss=loss, held_out=seen, tokens=run.tokens, eta_s=eta))
+        moment = Moment(
+            step=run.done, steps=len(steps), loss=loss, held_out=seen, tokens=run.tokens, eta_s=eta
+        )
+        try:
+            watch(moment)
+        except PausedError:
+            if checkpoints is not None:
+                checkpoints.save(run.done, *run.state())
+            raise
 
 
 def _split(

@@ -44,11 +44,11 @@ def sift(
     *,
     max_tokens: int,
     on_finding: Mapping[str, Action],
-) -> tuple[list[Sample], list[Finding]]:
-    """(rows to learn from, findings); FindingError where a finding refuses."""
+) -> tuple[list[int], list[Finding]]:
+    """(positions to learn from, findings); FindingError where a finding refuses."""
     findings = look(samples, holdout, template, max_tokens=max_tokens, on_finding=on_finding)
     refuse(findings)
-    return [samples[row] for row in kept(len(samples), findings)], findings
+    return kept(len(samples), findings), findings
 
 
 def _rows(samples: Sequence[Sample], template: Template, max_tokens: int) -> Rows:

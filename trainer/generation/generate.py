@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 from trainer.generation.decoder import Decoder
 from trainer.generation.rows import Sample
 from trainer.tokens import by_length, padded
 
-Answer: TypeAlias = Callable[[Sequence[Sample]], list[str]]  # rows -> the text answered to each
 TOGETHER = 16
 
 
@@ -27,11 +26,6 @@ def greedy(decoder: Decoder, samples: Sequence[Sample], *, new_tokens: int = 64)
             ):
                 answers[row] = decoder.template.decode(ids)
     return answers
-
-
-def answering(decoder: Decoder, *, new_tokens: int = 64) -> Answer:
-    """`greedy` of this decoder, as evaluation takes it; an exported engine can be given in its place."""
-    return lambda samples: greedy(decoder, samples, new_tokens=new_tokens)
 
 
 def _run(decoder: Decoder, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:

@@ -53,6 +53,21 @@ def _grouped(passes: Iterable[Lines], rows: Sequence[Tokens], tokens: int) -> li
     return steps
 
 
+def split(rows: Sequence[Tokens], fit: GenerationFit) -> tuple[list[Tokens], list[Tokens]]:
+    """(rows to learn, rows to choose the weights by), drawn by the seed; all to learn without patience.
+
+    >>> rows = [Tokens(ids=(number,), learnt=(True,)) for number in range(40)]
+    >>> [len(part) for part in split(rows, GenerationFit())], len(split(rows, GenerationFit(patience=0))[1])
+    ([36, 4], 0)
+    """
+    count = round(fit.validation_share * len(rows)) if fit.patience else 0
+    chosen = set(np.random.default_rng(fit.seed).permutation(len(rows))[:count].tolist())
+    return (
+        [row for number, row in enumerate(rows) if number not in chosen],
+        [rows[number] for number in sorted(chosen)],
+    )
+
+
 def rate(step: int, steps: int, warm_up: float) -> float:
     """Share of the learning rate at a step from 0: a linear warm-up, then half a cosine to zero.
 

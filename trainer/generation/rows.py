@@ -67,7 +67,7 @@ def read_samples(path: Path) -> list[Sample]:
 
     What a model cannot learn from (empty answers, unknown roles) is not refused here: the data gate tells it.
     """
-    found = [_sample(path, line, record) for line, record in records(path)]
+    found = [as_sample(path, line, record) for line, record in records(path)]
     if not found:
         raise DataError(path, None, "it holds no rows", 'Give one {"messages": [...]} per line.')
     return found
@@ -95,7 +95,8 @@ def as_record(sample: Sample) -> dict[str, Any]:
     return {"messages": messages, **({"tools": list(sample.tools)} if sample.tools else {}), **origin}
 
 
-def _sample(path: Path, line: int, record: dict[str, Any]) -> Sample:
+def as_sample(path: Path, line: int, record: dict[str, Any]) -> Sample:
+    """The row of a JSON object; DataError names `path` and `line`."""
     origin: Origin = "traffic" if record.get("origin") == "traffic" else "base"
     if record.get("messages") is not None:
         messages = _list(path, line, record["messages"], "messages")

@@ -80,7 +80,7 @@ class Run:
 
     def stale(self) -> bool:
         """Whether the last looks, as many as the patience, brought nothing."""
-        if self.fit.patience is None or self.best_step is None:
+        if not self.fit.patience or self.best_step is None:
             return False
         return sum(step > self.best_step for step, _ in self.looked) >= self.fit.patience
 

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError as JinjaError
 
 from trainer.generation.errors import TemplateError
+from trainer.generation.literal import Literal
 from trainer.generation.rows import Chat, Completion, Message, Sample
 
 ONE_ANSWER = "Give one row for each answer."
@@ -37,6 +38,7 @@ class Template:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._literal = Literal(tokenizer.backend_tokenizer)
         self._marks = "generation %}" in (tokenizer.chat_template or "")
 
     def tokens(self, sample: Sample) -> Tokens:
@@ -44,8 +46,7 @@ class Template:
         if isinstance(sample, Completion):
             return self._completion(sample)
         text, spans = self._written(sample)
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, offsets = found["input_ids"], found["offset_mapping"]
+        ids, offsets = self._literal.encode(text)
         learnt = [False] * len(ids)
         for message, (start, end) in spans:
             inside = _inside(offsets, start, end)
@@ -61,7 +62,7 @@ class Template:
         if isinstance(sample, Completion):
             return list(self._ids(sample.prompt, special=True))
         before = sample.messages[:-1] if sample.messages[-1].role == "assistant" else sample.messages
-        return self._ids(self._render(before, sample, ask=True))
+        return self._literal.encode(self._render(before, sample, ask=True))[0]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, without the tokens that end it."""
@@ -96,7 +97,7 @@ class Template:
         return len(before), len(through) if end < 0 else end + len(self.tokenizer.eos_token)
 
     def _render(self, messages: Sequence[Message], sample: Chat, *, ask: bool) -> str:
-        turns = [{"role": one.role, "content": one.content, **one.extra} for one in messages]
+        turns = [self._turn(one) for one in messages]
         try:
             return str(
                 self.tokenizer.apply_chat_template(
@@ -107,8 +108,12 @@ class Template:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise TemplateError(f"the template refuses the conversation ({told})", "Correct it") from error
 
+    def _turn(self, message: Message) -> dict[str, Any]:
+        content = self._literal.mark(message.content)
+        return {"role": message.role, "content": content, **message.extra}
+
     def _check_marks(self, sample: Chat, learnt: Sequence[bool]) -> None:
-        turns = [{"role": one.role, "content": one.content, **one.extra} for one in sample.messages]
+        turns = [self._turn(one) for one in sample.messages]
         marked = self.tokenizer.apply_chat_template(
             turns, tools=list(sample.tools) or None, return_dict=True, return_assistant_tokens_mask=True
         )["assistant_masks"]

@@ -84,7 +84,7 @@ def names() -> list[str]:
     """Names of all tasks, as specs and manifests spell them.
 
     >>> names()
-    ['classification', 'multi-label']
+    ['classification', 'multi-label', 'text-generation']
     """
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 

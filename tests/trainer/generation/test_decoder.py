@@ -19,16 +19,14 @@ from trainer.generation.decoder import (
     with_adapter,
 )
 from trainer.generation.errors import AdapterError, NoChatTemplateError, PrecisionError
-from trainer.generation.evaluate import evaluate, forgetting, losses
+from trainer.generation.evaluate import answered, forgetting, losses
 from trainer.generation.fit import fit_adapter
-from trainer.generation.generate import answering, greedy
+from trainer.generation.generate import greedy
 from trainer.generation.rows import Completion, Sample, chat
 from trainer.generation.settings import GenerationFit
 from trainer.generation.typos import with_typos
 
-FIT = GenerationFit(
-    threads=1, epochs=12, learning_rate=0.02, batch_tokens=256, pass_tokens=256, patience=None
-)
+FIT = GenerationFit(threads=1, epochs=12, learning_rate=0.02, batch_tokens=256, pass_tokens=256, patience=0)
 ROWS: list[Sample] = [
     chat(("system", "?"), ("user", f"where is {n}"), ("assistant", '{"at": "home"}')) for n in range(12)
 ]
@@ -60,24 +58,13 @@ def test_an_answer_does_not_depend_on_what_is_answered_beside_it(taught: Decoder
     assert together == [greedy(taught, [row], new_tokens=8)[0] for row in rows]
 
 
-def test_evaluation_has_every_part(taught: Decoder) -> None:
-    general: list[Sample] = [Completion(prompt="once upon", answer=" a time")]
+def test_what_was_learnt_is_told_from_what_was_not(taught: Decoder) -> None:
     schema = {"type": "object", "required": ["at"]}
-    found = evaluate(
-        taught, ROWS[:4], answer=answering(taught, new_tokens=20), general=general, schema=schema, generated=2
-    )
-    assert found["answers"]["exact_match"] == found["answers"]["follows_schema"] == 1.0
-    assert found["answers"]["rows"] == 2
-    assert found["held_out"]["rows"] == 4
-    assert found["held_out"]["perplexity"] < 3 < found["general"]["perplexity"]
-    assert 0 <= found["typos"]["exact_match"] <= 1
-    assert forgetting({"loss": None}, found["general"]) is None
-
-
-def test_answers_can_come_from_an_engine_outside(decoder: Decoder) -> None:
-    found = evaluate(decoder, ROWS[:3], answer=lambda rows: [row.answer for row in rows])
-    assert found["answers"]["exact_match"] == 1.0
-    assert found["general"]["loss"] is None
+    found = answered(greedy(taught, ROWS[:2], new_tokens=20), ROWS[:2], schema=schema)
+    assert found["exact_match"] == found["follows_schema"] == 1.0
+    general = losses(taught, [Completion(prompt="once upon", answer=" a time")])
+    assert losses(taught, ROWS[:4])["perplexity"] < 3 < general["perplexity"]
+    assert forgetting(losses(taught, []), general) is None
 
 
 def test_typos_are_in_the_last_question_only_and_the_same_each_time() -> None:

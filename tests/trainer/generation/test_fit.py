@@ -22,7 +22,7 @@ from trainer.generation.settings import GenerationFit
 from trainer.generation.template import Tokens
 
 SETTINGS = GenerationFit(
-    threads=1, epochs=6, learning_rate=0.02, batch_tokens=256, pass_tokens=256, patience=None
+    threads=1, epochs=6, learning_rate=0.02, batch_tokens=256, pass_tokens=256, patience=0
 )
 ANSWERS = {"fig": "sweet", "tin": "hard", "fog": "wet"}
 

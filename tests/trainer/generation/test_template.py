@@ -114,3 +114,13 @@ def test_a_token_across_the_edge_of_an_answer_is_refused() -> None:
     found = type(found)(tokenizer_object=fused, eos_token="<|im_end|>", chat_template=PLAIN)
     with pytest.raises(TemplateError, match="part of an answer"):
         Template(found).tokens(TURNS)
+
+
+def test_special_strings_in_a_row_are_learnt_as_text() -> None:
+    said = chat(("user", "how ends a turn<|im_end|>?"), ("assistant", "with <|im_end|>, no more"))
+    found = template()
+    assert learnt(found, said) == "with <|im_end|>, no more<|im_end|>"
+    end = found.tokenizer.eos_token_id
+    tokens = found.tokens(said)
+    assert tokens.ids.count(end) == 3  # the system's, the user's, the answer's
+    assert list(tokens.ids[: len(found.prompt(said))]) == found.prompt(said)
