@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,14 +21,17 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from exporter.database import NOW, upsert
 from monitor.errors import MonitorError
 from monitor.tables import leases
 
 LEADER = "scheduler"
-_FROZEN_S = 1.0  # a process that says nothing for so long within a transaction loses it
+_FROZEN_S = 2.0  # a process silent for so long within a transaction loses it; less than a leader's lease
+_UNDONE = "25P03"  # PostgreSQL's idle_in_transaction_session_timeout
+_TRIES = 3
+Done = TypeVar("Done")
 _LONGEST = 10.0  # a leader's lease that ends later than after ten was written before the clock was set back
 _LONGEST_WORK_S = 3600.0  # the same for work; longer, because monitors may differ in their settings
 
@@ -80,13 +84,27 @@ def brief(db: Engine) -> Iterator[Connection]:
     """A transaction for writing that does not outlive its process's silence.
 
     PostgreSQL keeps the locks of a client that was stopped in mid-transaction; here it undoes the
-    transaction after a second. SQLite's lock is the process's own: others wait until it wakes or dies.
+    transaction after two seconds. SQLite's lock is the process's own: others wait until it wakes or dies.
     """
     with db.begin() as connection:
         if connection.dialect.name == "postgresql":
             limit = f"{_FROZEN_S * 1000:.0f}"
             connection.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))
         yield connection
+
+
+def again(act: Callable[[], Done]) -> Done:
+    """Call `act`, one brief transaction; up to twice more where it was undone as the process stood still.
+
+    A machine that swaps stands still like a stopped process, and what was undone has changed nothing.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return act()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _UNDONE:
+                raise
+    return act()
 
 
 @contextmanager

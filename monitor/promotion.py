@@ -17,7 +17,7 @@ from monitor import jobs, records, rollout
 from monitor.asking import DECISIONS
 from monitor.causes import settle
 from monitor.errors import MonitorError
-from monitor.lease import brief
+from monitor.lease import again, brief
 from monitor.records import Case, Outcome
 
 
@@ -36,16 +36,21 @@ def act(db: Engine, case: Case, *, now: float | None) -> dict[str, Any]:
     Raises JobLost where another attempt owns the job; then nothing has changed.
     """
     if not case.verdict.promote:
-        return _reject(db, case, "refused", now=now)
+        return again(lambda: _reject(db, case, "refused", now=now))
     try:
-        with brief(db) as connection:
-            lock_order(connection, DECISIONS)  # a check that is being written must not open episodes after it
-            return _promote(db, connection, case, now=now)
+        return again(lambda: _promote(db, case, now=now))
     except OvertakenError as overtaken:
-        return _reject(db, case, "overtaken", str(overtaken), now=now)
+        message = str(overtaken)
+        return again(lambda: _reject(db, case, "overtaken", message, now=now))
 
 
-def _promote(db: Engine, connection: Connection, case: Case, *, now: float | None) -> dict[str, Any]:
+def _promote(db: Engine, case: Case, *, now: float | None) -> dict[str, Any]:
+    with brief(db) as connection:
+        lock_order(connection, DECISIONS)  # a check that is being written must not open episodes after it
+        return _switch(db, connection, case, now=now)
+
+
+def _switch(db: Engine, connection: Connection, case: Case, *, now: float | None) -> dict[str, Any]:
     """End the job; switch the champion, resolve its episodes and end its pager, or put it on trial first."""
     model = case.job.model
     if case.settings.rollout:

@@ -4,12 +4,13 @@ import time
 from threading import Thread
 
 import pytest
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, insert, select, text, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from exporter.database import NOW
+from monitor import lease
 from monitor.errors import MonitorError
-from monitor.lease import acquire, brief, hold, holds, kept, new_holder, release
+from monitor.lease import acquire, again, brief, hold, holds, kept, new_holder, release
 from monitor.tables import leases
 
 
@@ -85,12 +86,46 @@ def test_on_postgresql_no_reign_begins_within_a_leaders_transaction(postgresql_d
     assert acquire(postgresql_db, "s", "b", lease_s=60) == 2
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_FROZEN_S", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_postgresql_undoes_the_transaction_of_a_process_that_stands_still(postgresql_db: Engine) -> None:
     with pytest.raises(SQLAlchemyError), brief(postgresql_db) as connection:  # noqa: PT012
         connection.execute(insert(leases).values(name="s", holder="a", epoch=1, expires_at=NOW + 60.0))
         time.sleep(1.5)
         connection.execute(select(leases.c.name))
     assert acquire(postgresql_db, "s", "b", lease_s=60) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_was_undone_in_silence_is_done_again(postgresql_db: Engine) -> None:
+    pauses = [1.5, 0.0]
+
+    def act() -> str:
+        with brief(postgresql_db) as connection:
+            connection.execute(insert(leases).values(name="s", holder="a", epoch=1, expires_at=0.0))
+            time.sleep(pauses.pop(0))
+            connection.execute(select(leases.c.name))
+        return "done"
+
+    assert again(act) == "done"
+    assert acquire(postgresql_db, "s", "b", lease_s=60) == 2
+
+
+def test_another_error_is_not_tried_again(db: Engine) -> None:
+    calls: list[int] = []
+
+    def act() -> None:
+        calls.append(1)
+        with brief(db) as connection:
+            connection.execute(text("select nothing_of_this_name"))
+
+    with pytest.raises(SQLAlchemyError):
+        again(act)
+    assert calls == [1]
 
 
 def test_work_is_kept_while_it_lasts() -> None:
