@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from trainer.duplicates import LONG, repeats
-from trainer.head import Anchor, fit_head
+from trainer.head import STRENGTH, Anchor, fit_head
 from trainer.rows import HoldoutRow
 from trainer.tabular import parquet_bytes, parquet_records, write_bytes
 from trainer.tasks import load
@@ -88,12 +88,13 @@ def out_of_fold(
     classes: int,
     weights: Array | None = None,
     anchor: Anchor | None = None,
+    strength: float = STRENGTH,
 ) -> OutOfFold:
     """Answer the judged texts by heads that were trained without their fold.
 
     texts, embeddings [n, hidden] and truth [n]: every row; of truth -1 are those that are not learnt from.
-    Judged texts that are no rows have no answer, nor has a fold without which one class is left. weights [n]
-    and the anchor are those of the head that is sealed.
+    Judged texts that are no rows have no answer, nor has a fold without which one class is left. weights [n],
+    anchor and strength are those of the head that is sealed.
     """
     place = {text: number for number, text in enumerate(texts)}
     there = np.array([row for row, text in enumerate(judged) if text in place], dtype=np.int64)
@@ -112,6 +113,7 @@ def out_of_fold(
                 classes=len(present),
                 weights=None if weights is None else weights[kept],
                 anchor=anchor,
+                strength=strength,
             )
             asked = np.flatnonzero(folds == fold)
             logits[np.ix_(asked, present)] = head.logits(embeddings[at[asked]])

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-# Inverse of the L2 penalty. Banking77: 92.40, 92.99 and 93.05 % at 3, 10 and 30 (3,080 test rows).
-STRENGTH = 10.0
+STRENGTH = 10.0  # inverse of the L2 penalty where nothing says better (trainer/penalty.py)
 ALONE = 1.0  # penalty of a class that an anchored head does not know, where no old row holds it back
 TOLERANCE = 1e-4  # largest slope, per row, at which the fit ends
 
@@ -65,15 +64,18 @@ def fit_head(
     classes: int,
     weights: Array | None = None,
     anchor: Anchor | None = None,
+    strength: float = STRENGTH,
 ) -> Head:
     """Fit by L-BFGS, deterministically; truth: [rows] label numbers, or [rows, classes] of 0 and 1,
-    each label with a logistic head of its own; weights: [rows], 1 where not given.
+    each label with a logistic head of its own; weights: [rows], 1 where not given; strength: inverse of the
+    penalty of a head that is not anchored.
 
     Minimises the summed cross-entropy and half the weighted squared distance to zero or, anchored, to the
     anchor (L2-SP: Li, Grandvalet, Davoine 2018, arXiv:1802.01483). An anchored head keeps the anchor's
     biases: with none of the old rows left, a free bias would switch their classes off.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - a tenth of a second to import
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - looks at the libraries that are loaded
 
     rows = np.asarray(embeddings, dtype=np.float32)
     loss = _Loss(
@@ -84,23 +86,36 @@ def fit_head(
         centre=np.zeros((classes, rows.shape[1]))
         if anchor is None
         else anchor.head.weight.astype(np.float64),
-        penalty=np.full((classes, 1), _penalty(truth, classes))
+        penalty=np.full((classes, 1), _penalty(truth, classes, strength))
         if anchor is None
         else anchor.penalty[:, None],
         bias=None if anchor is None else anchor.head.bias,
     )
-    found = minimize(
-        loss, loss.first(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": TOLERANCE}
-    )
+    with threadpool_limits(
+        1, user_api="blas"
+    ):  # two threads took 1.0 s where one took 0.4: they wait, spinning
+        found = minimize(
+            loss, loss.first(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": TOLERANCE}
+        )
     head = loss.head(found.x)
     return _undivided(head, truth) if truth.ndim == 2 and anchor is None else head
 
 
-def _penalty(truth: Array, classes: int) -> float:
+def loss(head: Head, embeddings: Array, truth: Array) -> float:
+    """Mean cross-entropy of the rows, in nats; truth as in `fit_head`."""
+    logits = head.logits(embeddings)
+    if truth.ndim == 2:
+        own, _ = _of_sets(logits, truth.astype(np.float32))
+    else:
+        own, _ = _of_one(logits, np.eye(len(head.bias), dtype=np.float32)[truth])
+    return -float(own.mean(dtype=np.float64))
+
+
+def _penalty(truth: Array, classes: int, strength: float) -> float:
     """Of each row of weights; of two exclusive labels both rows hold half of one direction, so each
     counts twice: the head is then the one of a binary logistic regression, whose penalty is on the whole.
     """
-    return (2 if classes == 2 and truth.ndim == 1 else 1) / STRENGTH
+    return (2 if classes == 2 and truth.ndim == 1 else 1) / strength
 
 
 def _undivided(head: Head, truth: Array) -> Head:

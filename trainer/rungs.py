@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -23,9 +23,10 @@ from trainer.fit import Fitted, fit, learnt_figures
 from trainer.fitting.checkpoint import Facts
 from trainer.fitting.weights import encoder_of
 from trainer.graph import Graph
-from trainer.head import Anchor, Head, anchored, fit_head
+from trainer.head import STRENGTH, Anchor, Head, anchored, fit_head
 from trainer.known import Known, trusted
 from trainer.parity import probes
+from trainer.penalty import choose
 from trainer.rows import Row
 from trainer.spec import TrainSpec
 from trainer.splice import read_head, splice
@@ -95,15 +96,18 @@ def _head(given: Given) -> Made:
     task, said = load(given.spec.model.task), [given.rows[row].label for row in left]
     labels, anchor = _labels(given, classes_of(task, said))
     truth = task.targets(said, labels)
-    unseen = _unseen(given, embeddings, left, truth, classes=len(labels), anchor=anchor)
+    how = How(
+        classes=len(labels), anchor=anchor, strength=_strength(given, embeddings, left, truth, len(labels))
+    )
+    unseen = _unseen(given, embeddings, left, truth, how)
     embeddings = embeddings[left]
-    head = fit_head(embeddings, truth, classes=len(labels), weights=given.weights[left], anchor=anchor)
+    head = fit_head(embeddings, truth, weights=given.weights[left], **how)
     given.say("export", 0, 1, "head into the graph")
     content = splice(source.content, head)
     (given.out / MODEL).write_bytes(content)
     given.say("parity", 0, 1, "graph against head")
     proof = _head_parity(given, content, head, source.parity)
-    report = learnt_figures(head, embeddings, truth)
+    report = learnt_figures(head, embeddings, truth) | {"strength": how["strength"]}
     return Made(
         rung="head",
         labels=labels,
@@ -135,18 +139,31 @@ def _labels(given: Given, learnt: list[str]) -> tuple[list[str], Anchor | None]:
     return labels, anchored(parent, known, labels, strength, replayed=replayed)
 
 
-def _unseen(
-    given: Given, embeddings: Array, left: list[int], truth: Array, *, classes: int, anchor: Anchor | None
-) -> OutOfFold | None:
+class How(TypedDict):
+    """What a head is fitted by, beside rows."""
+
+    classes: int
+    anchor: Anchor | None
+    strength: float
+
+
+def _strength(given: Given, embeddings: Array, left: list[int], truth: Array, classes: int) -> float:
+    """By the rows that are not judged: what proves a head may not have shaped it."""
+    if given.spec.fit.anchor and given.parent is not None:
+        return STRENGTH
+    judged = set(given.judged)
+    own = np.array([given.rows[row].text not in judged for row in left])
+    return choose(embeddings[left][own], truth[own], classes=classes, seed=given.spec.fit.seed)
+
+
+def _unseen(given: Given, embeddings: Array, left: list[int], truth: Array, how: How) -> OutOfFold | None:
     if not given.judged:
         return None
     every = np.full(len(given.rows), -1, dtype=np.int64)
     every[left] = truth
     given.say("fit", 0, 1, "cross-fitting")
     texts = [row.text for row in given.rows]
-    return out_of_fold(
-        given.judged, texts, embeddings, every, classes=classes, weights=given.weights, anchor=anchor
-    )
+    return out_of_fold(given.judged, texts, embeddings, every, weights=given.weights, **how)
 
 
 def _encoder_graph(given: Given) -> EncoderGraph:
