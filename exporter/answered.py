@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.descriptors import LANGUAGES
+from trainer.tasks import watched
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 _DESCRIPTORS = ("non_letters", "repetition", "language")
@@ -54,7 +55,7 @@ def columns_of(rows: Sequence[Any], labels: Sequence[str]) -> Answered:
     numbers = {
         "similarity": _floats([row.similarity for row in rows]),
         "confidence": _floats([row.score for row in rows]),
-        "label": _floats([place.get(row.label) for row in rows]),
+        "label": _floats([place.get(watched(row.label)) for row in rows]),
         "characters": _floats([row.characters for row in rows]),
         "latency": _floats([row.run_ms for row in rows]),
         **{name: described[:, number] for number, name in enumerate(_DESCRIPTORS)},

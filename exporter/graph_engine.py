@@ -23,6 +23,7 @@ from exporter.packing import ALONE, Packing, micro_batches
 from exporter.weights import share
 from trainer.artifact import MODEL, Version
 from trainer.errors import TrainerError, VersionRefusedError
+from trainer.tagging import TASK as TAGGING
 from trainer.tasks import load
 
 TOKEN_BUDGET = 512  # padded tokens of a micro-batch: the weights' reading is spread, activations stay cached
@@ -170,9 +171,8 @@ def open_graph(
 ) -> GraphEngine:
     """Loaded and tried on a few texts. Raises VersionRefusedError."""
     try:
-        engine = GraphEngine(
-            version, name=name, provider=provider, threads=threads, file=file, packing=packing
-        )
+        kind = _kind(version)
+        engine = kind(version, name=name, provider=provider, threads=threads, file=file, packing=packing)
         answer = engine.run(PROBES[:1])[0]
         engine.settle()
     except Exception as error:  # neither library has a base class for what it raises
@@ -182,6 +182,14 @@ def open_graph(
     if len(answer.scores) != len(version.manifest.labels):
         raise VersionRefusedError(version.path, f"{file} has another number of labels")
     return engine
+
+
+def _kind(version: Version) -> type[GraphEngine]:
+    if version.manifest.task != TAGGING:
+        return GraphEngine
+    from exporter.token_engine import TokenEngine  # noqa: PLC0415 - it is a GraphEngine
+
+    return TokenEngine
 
 
 def _even(tokens: int) -> int:

@@ -43,9 +43,10 @@ class Prediction:
     descriptors: tuple[float | None, ...] | None = None  # of the raw text, see descriptors.Description
     words: bytes | None = None
     generation: Generation | None = None  # of a generated answer; a table of its own
+    parts: tuple[float, ...] = ()  # of the reply only: see engines.Answer
 
 
-_FIELDS = tuple(name for name in Prediction.__dataclass_fields__ if name != "generation")
+_FIELDS = tuple(name for name in Prediction.__dataclass_fields__ if name not in ("generation", "parts"))
 _FIRST_FIELDS = len(_FIELDS) - 2  # of a ledger written before descriptors were kept
 _PLAIN = ("id", "model", "version", "role", "text", "label", "tokens", "characters", "truncated", "metadata")
 _plain, _values = attrgetter(*_PLAIN), attrgetter(*_FIELDS)

@@ -10,6 +10,7 @@ from exporter.descriptors import describe
 from exporter.engines import Answer
 from exporter.prediction import Metadata, Prediction
 from exporter.redact import Keep
+from trainer.tagging import TASK as TAGGING
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def recorded(
         version=deployed.version,
         role=deployed.role,
         at=at,
-        text=keep.text(given.text),
+        text=keep.text(given.text, in_place=deployed.manifest.task == TAGGING),
         label=answer.label,
         score=answer.score,
         scores=answer.scores,
@@ -53,6 +54,7 @@ def recorded(
         metadata=given.metadata,
         descriptors=described.numbers,
         words=described.words if keep.words else None,
+        parts=answer.parts,
     )
 
 

@@ -32,16 +32,20 @@ class Keep:
     def words(self) -> bool:
         return self.policy in KEEPS_WORDS
 
-    def text(self, raw: str) -> str | None:
-        """None under "none", and where a pattern took too long: better no text than a name in it."""
-        if self.policy == "redacted":
-            try:
-                for pattern, kind in self.patterns:
-                    raw = pattern.sub(kind, raw, timeout=MATCH_S)
-            except TimeoutError:
-                self.timed_out()
-                return None
-        return kept_text(raw, self.policy)
+    def text(self, raw: str, *, in_place: bool = False) -> str | None:
+        """None under "none", and where a pattern took too long: better no text than a name in it.
+
+        `in_place`: what is redacted keeps its length, so that places in the text stay where they are.
+        """
+        if self.policy != "redacted":
+            return kept_text(raw, self.policy)
+        try:
+            for pattern, kind in self.patterns:
+                raw = pattern.sub(_filler(kind) if in_place else kind, raw, timeout=MATCH_S)
+        except TimeoutError:
+            self.timed_out()
+            return None
+        return redacted(raw, in_place=in_place)
 
 
 def keeping(
@@ -86,15 +90,27 @@ def kept_text(text: str, policy: TextPolicy) -> str | None:
     assert_never(policy)
 
 
-def redacted(text: str) -> str:
+def redacted(text: str, *, in_place: bool = False) -> str:
     """Addresses, account and telephone numbers replaced by their kind.
 
     >>> redacted("call +49 170 1234567 about 20 parcels")
     'call [phone] about 20 parcels'
+    >>> redacted("call +49 170 1234567 about 20 parcels", in_place=True)
+    'call [phone]******** about 20 parcels'
     """
     for pattern, kind in PATTERNS:
-        text = pattern.sub(kind, text)
+        text = pattern.sub(_filler(kind) if in_place else kind, text)
     return text
+
+
+def _filler(kind: str) -> Callable[[Any], str]:
+    """What replaces a match by its kind, at the length that it has."""
+
+    def fill(match: Any) -> str:
+        size = match.end() - match.start()
+        return str(match.expand(kind)).ljust(size, "*")[:size]
+
+    return fill
 
 
 def storable(text: str) -> str:

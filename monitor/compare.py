@@ -29,6 +29,7 @@ from trainer.crossfit import FOLDS, read_unseen
 from trainer.decoder.sealed import generates
 from trainer.duplicates import repeated
 from trainer.rows import read_snapshot
+from trainer.tagging import TASK as TAGGING
 from trainer.tasks import load
 
 _CHUNK = 500  # ids of one query
@@ -43,6 +44,7 @@ class Answered:
     truth: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     text: str = ""
+    score: float = 0.0  # of the label
 
 
 def compare(
@@ -168,6 +170,9 @@ def _slices(answer: Answered, common: set[str]) -> tuple[str, ...]:
 
 def _said(answer: Answered, truth: str, version: Version) -> Said:
     labels, probability = version.manifest.labels, load(version.manifest.task).probability
+    if version.manifest.task == TAGGING:  # whose scores are of kinds of entities, not of a label
+        right, score = answer.label == truth, round(answer.score, SCORE_DIGITS)
+        return Said(right=right, score=score, truth_score=score if right else 1 - score, label=answer.label)
     return Said(
         right=answer.label == truth,
         score=round(probability(answer.label, answer.scores, labels), SCORE_DIGITS),
@@ -178,7 +183,7 @@ def _said(answer: Answered, truth: str, version: Version) -> Said:
 
 def _replayed(db: Engine, model: str, version: str) -> dict[int, Answered]:
     """Answers to a version's own hold-out, by row."""
-    columns = (reference.c.row, reference.c.label, reference.c.scores, reference.c.truth)
+    columns = tuple(reference.c[name] for name in ("row", "label", "scores", "truth", "score"))
     statement = (
         select(*columns)
         .where(reference.c.model == model, reference.c.version == version)
@@ -186,20 +191,21 @@ def _replayed(db: Engine, model: str, version: str) -> dict[int, Answered]:
     )
     with db.connect() as connection:
         return {
-            row: Answered(label, scores, truth) for row, label, scores, truth in connection.execute(statement)
+            row: Answered(label, scores, truth, score=score)
+            for row, label, scores, truth, score in connection.execute(statement)
         }
 
 
 def _recorded(db: Engine, ids: Sequence[str]) -> dict[str, Answered]:
     """What was answered to a client, by prediction id."""
     c = predictions.c
-    columns = (c.id, c.label, c.scores, c.metadata, c.text)
+    columns = (c.id, c.label, c.scores, c.metadata, c.text, c.score)
     found: dict[str, Answered] = {}
     with db.connect() as connection:
         for start in range(0, len(ids), _CHUNK):
             statement = select(*columns).where(predictions.c.id.in_(ids[start : start + _CHUNK]))
             found |= {
-                id_: Answered(label, scores, None, metadata, text or "")
-                for id_, label, scores, metadata, text in connection.execute(statement)
+                id_: Answered(label, scores, None, metadata, text or "", score)
+                for id_, label, scores, metadata, text, score in connection.execute(statement)
             }
     return found

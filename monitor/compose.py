@@ -28,6 +28,7 @@ from trainer.artifact import Manifest
 from trainer.decoder import TASK as GENERATION
 from trainer.rows import HoldoutRow, Row, fields_of, read_holdout, read_snapshot
 from trainer.spec import FitTable, TrainSpec, load_spec
+from trainer.tagging import TASK as TAGGING
 from trainer.tasks import load
 
 _NEWEST = 50_000  # labelled predictions that one retrain reads
@@ -131,7 +132,8 @@ def compose(
     recent = [found for found in fresh if found.version == parent and found.seq >= since_seq]
     earlier = [_row(found, slices) for found in fresh if found.seq < since_seq]
     # A new answer to a new kind of prompt looks like an old answer's new name: nothing is left out for that.
-    classes = manifest.task != GENERATION
+    # Entities differ between any two texts, however near: a new place is no new name.
+    classes = manifest.task not in (GENERATION, TAGGING)
     stale = find_stale(db, model, parent, recent, [*old, *held, *earlier]) if classes else set()
     old = [row for row in old if row.text not in stale]
     held, released = release([replace(row, label=None) if row.text in stale else row for row in held])
@@ -207,7 +209,7 @@ def _learnable(names: Callable[[str], list[str]], rows: list[Row]) -> list[Row]:
 def _spec(manifest: Manifest, settings: ModelSettings) -> TrainSpec:
     spec = load_spec(settings.spec) if settings.spec else TrainSpec.model_validate(manifest.spec)
     changes: dict[str, Any] = {}
-    if settings.retrain_rung != "same" and spec.model.task != GENERATION:
+    if settings.retrain_rung != "same" and spec.model.task not in (GENERATION, TAGGING):
         changes["rung"] = settings.retrain_rung
     if settings.replay_rows is not None:
         changes["replay_rows"] = settings.replay_rows

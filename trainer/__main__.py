@@ -25,6 +25,8 @@ from trainer.fitting.checkpoint import beside
 from trainer.generation.version import train_decoder
 from trainer.rows import read_holdout, read_snapshot
 from trainer.spec import TrainSpec, parse_spec
+from trainer.tagging import TASK as TAGGING
+from trainer.tagging.version import train_tagger
 from trainer.train import DataRef, Parent, Progress, train
 
 EVERY_S = 0.5
@@ -79,6 +81,8 @@ def _run(path: Path, out: Path, lines: _Lines) -> Path:
     try:
         if spec.model.task == GENERATION:
             return train_decoder(spec, **given)
+        if spec.model.task == TAGGING:
+            return train_tagger(spec, **given)
         return train(spec, **given, judged=_judged(request))
     except CancelledError:
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -15,6 +15,10 @@ from trainer.evaluate import NOT_ENOUGH
 from trainer.sources import ENCODER
 
 OF_SETS = (("micro F1", "micro_f1"), ("Hamming loss", "hamming_loss"))  # only where the truth are sets
+OF_ENTITIES = (
+    ("F1 of entities", "entity_f1"), ("precision", "precision"), ("recall", "recall"),
+    ("accuracy of tokens", "token_accuracy"),
+)  # fmt: skip
 MOST = 200  # rows of a table; the rest is in report.json
 _LICENCE = re.compile(r"\A---\n.*?^license:\s*[\"']?([\w.+-]+)", re.DOTALL | re.MULTILINE)
 
@@ -69,6 +73,7 @@ def figure_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("accuracy", interval(held["accuracy"])),
         ("macro F1", interval(held["macro_f1"])),
         *((name, f"{held[key]:.3f}") for name, key in OF_SETS if key in held),
+        *((name, interval(held[key])) for name, key in OF_ENTITIES if key in held),
         *(
             (name, f"{held[key]['unscaled']:.4f} → {held[key]['scaled']:.4f} scaled")
             for name, key in (("calibration error (ECE)", "ece"), ("negative log-likelihood", "nll"))

@@ -157,3 +157,10 @@ class UnknownTaskError(TrainerError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"No task {name!r}. Known: {', '.join(known)}.")
+
+
+class UnsupportedByTaskError(TrainerError):
+    """Something that is not there for versions of a task."""
+
+    def __init__(self, task: str, what: str) -> None:
+        super().__init__(f"Not for [model] task = {task!r}: {what}.")

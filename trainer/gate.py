@@ -17,6 +17,8 @@ from trainer.graph import Graph
 from trainer.rows import HoldoutRow, Row, check_rows
 from trainer.sources import resolve_base
 from trainer.spec import TrainSpec
+from trainer.tagging import TASK as TAGGING
+from trainer.tagging.faults import look as look_at_marked
 from trainer.tokens import encode, lengths, tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,6 +42,15 @@ def look(
     if spec.model.task == GENERATION:
         return look_at(spec, rows, holdout, cache=cache)
     base = resolve_base(spec.model.base, cache)
+    if spec.model.task == TAGGING:
+        return look_at_marked(
+            rows,
+            holdout,
+            base / "tokenizer.json",
+            max_tokens=spec.model.max_tokens,
+            on_finding=spec.data.on_finding,
+            traffic=traffic,
+        )
     texts = [row.text for row in rows]
     source = of_base(
         base, texts[:PROBED], spec.gate, cache=cache, threads=spec.fit.threads, say=lambda *_: None

@@ -13,6 +13,8 @@ from trainer.generation.stored import read_stored
 from trainer.query import SOURCE, query_rows
 from trainer.rows import Row, read_rows, rows_of
 from trainer.spec import TrainSpec
+from trainer.tagging import TASK as TAGGING
+from trainer.tagging.rows import read_tagged
 
 
 def gather(spec: TrainSpec, here: Path, recorded: Sequence[Row] | None) -> tuple[list[Row], str | Path]:
@@ -49,4 +51,8 @@ def _reader(spec: TrainSpec) -> Callable[..., list[Row]]:
     data = spec.data
     if spec.model.task == GENERATION:
         return partial(read_stored, form=spec.generation.form, slices=data.slices)
+    if spec.model.task == TAGGING:
+        return partial(
+            read_tagged, text=data.text, label=data.label, slices=data.slices, on_finding=data.on_finding
+        )
     return partial(read_rows, text=data.text, label=data.label, slices=data.slices, task=spec.model.task)

@@ -14,8 +14,13 @@ from trainer.findings import kinds
 from trainer.generation.faults import FAULTS
 from trainer.generation.gate import kinds as kinds_of_generation
 from trainer.spec import load_spec, overrides
+from trainer.tagging import TASK as TAGGING
+from trainer.tagging.faults import FAULTS as MARKED
+from trainer.tagging.faults import kinds as kinds_of_tagging
+from trainer.tagging.rows import TRANSITIONS
 
 DEFAULT = "default"
+OF_TASK = {GENERATION: kinds_of_generation, TAGGING: kinds_of_tagging}  # what is looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ def explain(path: Path, environment: Mapping[str, str]) -> list[Setting]:
     generates = spec.model.task == GENERATION
     if not generates:
         values = {key: value for key, value in values.items() if not key.startswith("generation.")}
-    looked_for = kinds_of_generation() if generates else kinds()
+    looked_for = OF_TASK.get(spec.model.task, kinds)()
     values |= {f"data.on_finding.{kind}": _action(kind, spec.data.on_finding) for kind in looked_for}
     values.pop("data.on_finding", None)
     told = {f"{table}.{key}": name for (table, key), (name, _) in overrides(environment).items()}
@@ -81,7 +86,8 @@ def _leaves(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _action(kind: str, on_finding: Mapping[str, str]) -> str:
-    if kind in FAULTS:
-        return str(on_finding.get(kind, FAULTS[kind][1]))
+    own = {name: fault[1] for name, fault in (*FAULTS.items(), *MARKED.items())} | {TRANSITIONS: "refuse"}
+    if kind in own:
+        return str(on_finding.get(kind, own[kind]))
     default = importlib.import_module(f"trainer.findings.{kind}").ACTION
     return str(on_finding.get(kind, default))

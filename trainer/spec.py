@@ -29,8 +29,11 @@ from trainer.generation.gate import kinds as kinds_of_generation
 from trainer.generation.settings import GenerationTable
 from trainer.query import hidden
 from trainer.sources import DECODER
+from trainer.tagging import TASK as TAGGING
+from trainer.tagging.faults import kinds as kinds_of_tagging
 
 OF_EVERY_TASK = {"seed", "threads", "replay_rows", "start"}  # keys of [fit]
+OF_TAGGERS = OF_EVERY_TASK | {"rung", "replay", "half_life_days"}  # whose head is all that is fitted
 EngineName = Literal["cpu-fp32", "cpu-int8", "cuda-fp16-packed"]
 PREFIX = "TRUEUP__"  # of environment variables: TRUEUP__FIT__SEED=3
 Url = Annotated[SecretStr, PlainSerializer(lambda url: hidden(url.get_secret_value()), when_used="json")]
@@ -76,7 +79,7 @@ class DataTable(_Table):
     @field_validator("on_finding")
     @classmethod
     def _known_kinds(cls, on_finding: dict[str, Action]) -> dict[str, Action]:
-        known = sorted({*kinds(), *kinds_of_generation()})
+        known = sorted({*kinds(), *kinds_of_generation(), *kinds_of_tagging()})
         strange = sorted(set(on_finding) - set(known))
         if strange:
             meant = did_you_mean(strange[0], known)
@@ -145,19 +148,38 @@ class TrainSpec(_Table):
     export: ExportTable = ExportTable()
     generation: GenerationTable = GenerationTable()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rung_of_taggers(cls, given: Any) -> Any:
+        """A tagger's only rung is its default."""
+        tables = given if isinstance(given, dict) else {}
+        model, fit = tables.get("model"), tables.get("fit", {})
+        if not isinstance(model, dict) or model.get("task") != TAGGING or not isinstance(fit, dict):
+            return given
+        return tables | {"fit": {"rung": "head"} | fit}
+
     @model_validator(mode="after")
     def _tables_of_the_task(self) -> Self:
         """A key that the task does not read is refused, not ignored."""
-        if self.model.task != GENERATION:
-            if self.generation != GenerationTable():
-                raise ValueError(f"[generation] goes with [model] task = {GENERATION!r}")
-            return self
+        if self.model.task != GENERATION and self.generation != GenerationTable():
+            raise ValueError(f"[generation] goes with [model] task = {GENERATION!r}")
         usual = FitTable()
-        fit = [key for key in FitTable.model_fields if getattr(self.fit, key) != getattr(usual, key)]
-        strange = sorted(set(fit) - OF_EVERY_TASK)
-        if strange:
+        fit = {key for key in FitTable.model_fields if getattr(self.fit, key) != getattr(usual, key)}
+        if self.model.task == GENERATION and (strange := sorted(fit - OF_EVERY_TASK)):
             raise ValueError(f"[fit] {strange[0]} is of classifiers: a decoder is fitted by [generation]")
+        if self.model.task == TAGGING:
+            self._refuse_for_taggers(sorted(fit - OF_TAGGERS))
         return self
+
+    def _refuse_for_taggers(self, strange: list[str]) -> None:
+        if self.fit.rung != "head":
+            raise ValueError(f'[fit] rung = "head" is the only rung of {TAGGING}, not {self.fit.rung!r}')
+        if strange:
+            raise ValueError(f"[fit] {strange[0]} is not for {TAGGING}, of which a head is fitted")
+        if self.export != ExportTable():
+            raise ValueError(f'[export] engines = ["cpu-fp32"] are those of {TAGGING}')
+        if self.data.general is not None:
+            raise ValueError(f"[data] general is not for {TAGGING}")
 
 
 def load_spec(path: Path, environment: Mapping[str, str] | None = None) -> TrainSpec:

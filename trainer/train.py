@@ -103,7 +103,7 @@ def train(
     rows = replay(train_rows, spec.fit)
     check_rows(rows, data.path, spec.model.task)
     base = resolve_base(spec.model.base, cache)
-    _check_positions(base, spec)
+    check_positions(base, spec)
     gate = DataGate(spec, holdout, tokens=partial(lengths, base / "tokenizer.json"))
     stand_for = _base_rows(train_rows) / max(1, _base_rows(rows))
     rows = gate.texts(rows)
@@ -111,7 +111,7 @@ def train(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     cut = tokenizer(base / "tokenizer.json", spec.model.max_tokens)
-    grown_from = _grown_from(spec, base, parent)
+    grown_from = grown_from_parent(spec, base, parent)
     texts = [row.text for row in holdout][:PROBE_TEXTS] or [row.text for row in rows][:PROBE_TEXTS]
     given = Given(
         spec=spec,
@@ -175,7 +175,7 @@ def train(
         rung=made.rung,
         seed=spec.fit.seed,
         created_at=now,
-        versions=_versions(),
+        versions=versions(),
     )
     write_bytes(out / TOKENIZER, cut.to_str().encode())
     write_bytes(out / NEAREST, nearest_bytes(made.embeddings, spec.fit.seed))
@@ -221,14 +221,15 @@ def write_request(
     write_bytes(path, json.dumps(request, indent=2).encode())
 
 
-def _check_positions(base: Path, spec: TrainSpec) -> None:
+def check_positions(base: Path, spec: TrainSpec) -> None:
+    """SpecError where more tokens are to be read than the encoder has positions."""
     places = positions(base)
     if places is not None and spec.model.max_tokens > places:
         problem = f"{spec.model.max_tokens} tokens, but the encoder has {places} positions"
         raise SpecError("the spec", "model.max_tokens", problem, f"Use at most {places}.")
 
 
-def _grown_from(spec: TrainSpec, base: Path, parent: Parent | None) -> Version | None:
+def grown_from_parent(spec: TrainSpec, base: Path, parent: Parent | None) -> Version | None:
     """The parent, where its encoder can be built on: the same base, cut at the same length."""
     from_base = spec.fit.rung != "head" and spec.fit.start == "base"
     if parent is None or parent.folder is None or from_base:
@@ -257,7 +258,8 @@ def _base_rows(rows: Sequence[Row]) -> int:
     return sum(row.origin == "base" for row in rows)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the libraries that a training rests on."""
     found = {}
     for library in LIBRARIES:
         try:

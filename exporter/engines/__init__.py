@@ -33,6 +33,7 @@ class Answer:
     similarity: float  # cosine to the nearest training text, in [-1, 1]
     tokens: int
     truncated: bool
+    parts: tuple[float, ...] = ()  # probability of each part of a label that has several, in its order
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Encoded:
     ids: Sequence[int]
     length: int  # what it takes in a micro-batch of its own, at least len(ids)
     truncated: bool
+    places: Sequence[tuple[int, int]] = ()  # of each token's characters, where tokens are answered
 
 
 class Engine(Protocol):

@@ -45,7 +45,7 @@ def _served(served: Served) -> dict[str, Any]:
         {
             "id": prediction.id,
             "label": prediction.label,
-            **told(prediction.label),
+            **told(prediction.label, prediction.parts),
             "score": prediction.score,
             "scores": dict(zip(served.labels, prediction.scores, strict=True)),
             "truncated": prediction.truncated,

@@ -48,7 +48,7 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
     scalar = {"anyOf": [name, whole, NUMBER, {"type": "boolean"}, {"type": "null"}]}
     id_ = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARACTERS}
     label = {"type": "string", "minLength": 1, "maxLength": MAX_TRUTH_CHARACTERS}
-    truth = {"anyOf": [label, _list(label)]}  # a list is for models whose answers are lists
+    truth = {"anyOf": [label, _list({"anyOf": [label, ANY_OBJECT]})]}  # a list where answers are lists
     with_metadata = _object({"text": text, "metadata": ref("Metadata")}, ["text"])
     return {
         "Metadata": {
@@ -76,6 +76,7 @@ def _native(text: Schema, most: int) -> dict[str, Schema]:
                             "id": TEXT,
                             "label": TEXT,
                             "labels": _list(TEXT),
+                            "entities": _list(ANY_OBJECT),
                             "score": SHARE,
                             "scores": _map(SHARE),
                             "truncated": {"type": "boolean"},

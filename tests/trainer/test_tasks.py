@@ -15,7 +15,7 @@ from trainer import tasks
 from trainer.artifact import Version, open_version
 from trainer.calibrate import temperature
 from trainer.cells import Cell
-from trainer.errors import CellError, DataError
+from trainer.errors import CellError, DataError, UnsupportedByTaskError
 from trainer.graph import Graph
 from trainer.rows import HoldoutRow, Row, check_rows
 from trainer.settings import default_cache
@@ -32,7 +32,13 @@ GIVEN: dict[str, list[tuple[object, str]]] = {
     "classification": [("card ", "card"), ("loan", "loan")],
     "multi-label": [(["loan", "card"], '["card", "loan"]'), ('["card"]', '["card"]'), ([], "[]")],
     "text-generation": [("Restart it.", "Restart it."), (" so ", " so ")],
+    "token-classification": [
+        ([{"start": 0, "end": 1, "label": "city "}], '[[0, 1, "city"]]'),
+        ([[0, 1, "name"], [0, 1, "city"]], '[[0, 1, "city"], [0, 1, "name"]]'),
+        ([], "[]"),
+    ],
 }
+OF_TEXTS = [name for name in tasks.names() if name != "token-classification"]  # answered by one vector
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -53,7 +59,7 @@ def test_a_cell_that_is_no_label_is_refused_with_a_mend(name: str, value: object
     assert caught.value.mend
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", OF_TEXTS)
 def test_an_answer_is_a_label_with_its_probability(name: str) -> None:
     task, labels = load(name), [label for _, label in GIVEN[name]]
     classes = classes_of(task, labels)
@@ -67,10 +73,15 @@ def test_an_answer_is_a_label_with_its_probability(name: str) -> None:
         assert set(task.names(label)) <= set(classes)
         assert score == pytest.approx(task.probability(label, row, classes))
         assert label in task.vocabulary(classes, [label])
-        json.dumps(task.told(label))
+        json.dumps(task.told(label, []))
 
 
-@pytest.mark.parametrize("name", tasks.names())
+def test_entities_do_not_follow_from_one_vector_a_text() -> None:
+    with pytest.raises(UnsupportedByTaskError, match="token-classification"):
+        load("token-classification").answers(np.zeros((1, 3)), ["a"], [])
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
 def test_an_answer_does_not_depend_on_its_batch_mates(name: str) -> None:
     task = load(name)
     logits = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)

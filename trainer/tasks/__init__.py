@@ -11,6 +11,7 @@ and cross-entropy, [rows, classes] of 0 and 1 by sigmoids and binary cross-entro
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections import Counter
 from collections.abc import Sequence
@@ -70,8 +71,8 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def told(label: str) -> dict[str, Any]:
-        """What an answer over HTTP says beside the canonical label."""
+    def told(label: str, parts: Sequence[float]) -> dict[str, Any]:
+        """What an answer over HTTP says beside the canonical label; `parts` are the scores of its parts."""
         ...
 
     @staticmethod
@@ -84,7 +85,7 @@ def names() -> list[str]:
     """Names of all tasks, as specs and manifests spell them.
 
     >>> names()
-    ['classification', 'multi-label', 'text-generation']
+    ['classification', 'multi-label', 'text-generation', 'token-classification']
     """
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
@@ -107,6 +108,21 @@ def most_frequent(answered: Sequence[str]) -> list[str]:
     """
     counts = Counter(answered)
     return sorted(sorted(counts, key=lambda label: (-counts[label], label))[:MOST_WATCHED])
+
+
+def watched(label: str) -> str:
+    """What a canonical label is counted as where shares are watched: itself, of entities their kinds.
+
+    >>> watched("a"), watched('[[0, 4, "city"], [9, 12, "city"]]')
+    ('a', '["city"]')
+    """
+    if not label.startswith("[["):  # entities; nearly every text has others
+        return label
+    try:
+        kinds = sorted({name for _, _, name in json.loads(label)})
+    except (ValueError, TypeError, RecursionError):  # the name of a class
+        return label
+    return json.dumps(kinds, ensure_ascii=False)
 
 
 def classes_of(task: Task, labels: Sequence[str]) -> list[str]:

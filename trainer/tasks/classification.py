@@ -69,7 +69,7 @@ def vocabulary(classes: Sequence[str], _answered: Sequence[str]) -> list[str]:
     return list(classes)
 
 
-def told(_label: str) -> dict[str, Any]:
+def told(_label: str, _parts: Sequence[float]) -> dict[str, Any]:
     """Nothing more."""
     return {}
 

@@ -122,7 +122,7 @@ def vocabulary(_classes: Sequence[str], answered: Sequence[str]) -> list[str]:
     return most_frequent(answered)
 
 
-def told(label: str) -> dict[str, Any]:
+def told(label: str, _parts: Sequence[float]) -> dict[str, Any]:
     """The names as a list."""
     return {"labels": names(label)}
 

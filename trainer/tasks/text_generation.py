@@ -56,7 +56,7 @@ def vocabulary(_classes: Sequence[str], answered: Sequence[str]) -> list[str]:
     return most_frequent(answered)
 
 
-def told(_label: str) -> dict[str, Any]:
+def told(_label: str, _parts: Sequence[float]) -> dict[str, Any]:
     """Nothing more."""
     return {}
 
