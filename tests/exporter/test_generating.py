@@ -249,6 +249,13 @@ def test_stop_strings_are_found_across_tokens_and_what_only_looks_like_one_is_sa
     assert said("one two", "two", "ne t") == "o"
 
 
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-46, 1e-300])
+@pytest.mark.parametrize("top_p", [0.5, 1.0, 1e-300])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float, top_p: float) -> None:
+    logits = np.array([0.5, 3.0, -np.inf, 1.0], dtype=np.float32)
+    assert pick(logits, temperature=temperature, top_p=top_p, draw=0.99) == 1
+
+
 def test_draws_follow_the_probabilities_and_top_p_keeps_the_likeliest() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=5000) * 3
