@@ -16,7 +16,7 @@ from contextlib import suppress
 import structlog
 
 from exporter.decoder_engine import DecoderEngine
-from exporter.errors import EngineFailedError, LedgerWriteError, QueueFullError
+from exporter.errors import EngineFailedError, LedgerWriteError, QueueFullError, StoppingError
 from exporter.generating.batch import Batch
 from exporter.generating.recorded import recorded
 from exporter.generating.turn import Done, Event, Listener, Turn
@@ -61,13 +61,16 @@ class Owner:
 
     def stop(self) -> None:
         """Answer what waits, then end."""
-        self._stopping = True
+        with self._lock:  # what comes later is refused: nobody would answer it
+            self._stopping = True
         self._arrived.set()
         self._thread.join()
 
     def submit(self, turn: Turn) -> None:
-        """Raises QueueFullError."""
+        """Raises QueueFullError, StoppingError."""
         with self._lock:
+            if self._stopping:
+                raise StoppingError
             if len(self) >= self._settings.queue_limit:
                 raise QueueFullError(self._settings.queue_limit)
             self._new.append(turn)

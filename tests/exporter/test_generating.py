@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 
 from exporter.decoder_engine import DecoderEngine, open_decoder_engine
 from exporter.deployed import Deployed
-from exporter.errors import EngineFailedError, ExporterError, LedgerWriteError, QueueFullError
+from exporter.errors import EngineFailedError, ExporterError, LedgerWriteError, QueueFullError, StoppingError
 from exporter.generating.asked import Asked
 from exporter.generating.batch import Batch
 from exporter.generating.owner import Owner
@@ -114,6 +114,16 @@ def test_a_full_queue_refuses(engine: DecoderEngine, owner: Owner) -> None:
         for number in range(1000):
             owner.submit(turn_of(engine, number))
         with pytest.raises(QueueFullError):
+            owner.submit(turn_of(engine))
+
+    asyncio.run(ask())
+
+
+def test_who_comes_after_the_end_is_refused_and_does_not_wait(engine: DecoderEngine, owner: Owner) -> None:
+    async def ask() -> None:
+        owner.start()
+        owner.stop()
+        with pytest.raises(StoppingError):  # its prompt was tokenised meanwhile
             owner.submit(turn_of(engine))
 
     asyncio.run(ask())
