@@ -107,7 +107,8 @@ class Owner:
                     ended.append(turn)
         except Exception as error:  # the thread must outlive a bad prompt; those who wait are told
             told += self._failed(batch, error)
-        told += self._finished(ended)
+        told += self._broken([turn for turn in ended if turn.failure is not None])
+        told += self._finished([turn for turn in ended if turn.failure is None])
         deliver(told)
 
     def _without_left(self, batch: Batch) -> list[Turn]:
@@ -124,11 +125,16 @@ class Owner:
         turns = list(batch.turns())
         batch.clear()
         for turn in turns:
-            turn.finish = "error"
+            turn.finish, turn.failure = "error", error
+        return self._broken(turns)
+
+    def _broken(self, turns: Sequence[Turn]) -> list[Told]:
+        """Record what was generated before each failure, and tell of it."""
+        for turn in turns:
             deployed = turn.deployed
             _log.error(
                 "generation_failed", model=deployed.model, version=deployed.version,
-                error=type(error).__qualname__, request=turn.request,
+                error=type(turn.failure).__qualname__, request=turn.request,
             )  # fmt: skip
         with suppress(LedgerWriteError):  # they are told of a failure anyway
             self._recorded([turn for turn in turns if turn.tokens])

@@ -189,6 +189,31 @@ def test_an_engine_that_fails_tells_those_it_answers_and_answers_the_next(
     assert [(one.finish_reason, one.completion_tokens) for one in kept] == [("error", 1), ("length", 8)]
 
 
+@pytest.mark.parametrize("step", [0, 2])
+def test_logits_that_are_no_numbers_end_one_answer_and_those_beside_it_go_on(
+    engine: DecoderEngine, owner: Owner, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    async def ask() -> list[Done | ExporterError]:
+        turns = [turn_of(engine, number) for number in range(ROWS)]
+        say = Turn.say
+
+        def broken(turn: Turn, logits: Any) -> str:
+            bad = turn is turns[1] and len(turn.tokens) == step
+            return say(turn, np.full_like(logits, np.nan) if bad else logits)
+
+        monkeypatch.setattr(Turn, "say", broken)
+        for turn in turns:
+            owner.submit(turn)
+        owner.start()
+        return [await ending(turn) for turn in turns]
+
+    assert [type(end) for end in asyncio.run(ask())] == [Done, EngineFailedError, Done]
+    owner.stop()
+    kept = {row.id: row.generation for row in recorder.rows}
+    ends = {id_: (one.finish_reason, one.completion_tokens) for id_, one in kept.items() if one is not None}
+    assert ends == {"0000": ("length", 8), "0002": ("length", 8)} | ({"0001": ("error", 2)} if step else {})
+
+
 def test_a_long_prompt_is_read_in_parts_and_others_speak_meanwhile(
     engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
