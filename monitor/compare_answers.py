@@ -20,6 +20,7 @@ from trainer.generation.metrics import exact_match
 from trainer.rows import read_holdout, read_snapshot
 
 _CHUNK = 500  # ids of one query
+_WHOLE = ("stop", "length")  # of the others the client or the engine went away in the middle
 _SURE = 1.0  # the probability of an answer's tokens does not say how often it is right: nothing is claimed
 
 
@@ -82,10 +83,12 @@ def _sealed_answers(version: DecoderVersion) -> Mapping[int, str]:
 
 
 def _recorded(db: Engine, pairing: Pairing) -> dict[int, _Answered]:
-    """What clients got, by row of the challenger's hold-out; answers that were not kept are not there."""
+    """What clients got whole and was kept, by row of the challenger's hold-out."""
     places = {id_: row for row, id_ in enumerate(pairing.recent_ids, pairing.base_rows)}
-    query = select(predictions.c.id, predictions.c.metadata, generations.c.answer).join(
-        generations, generations.c.prediction_id == predictions.c.id
+    query = (
+        select(predictions.c.id, predictions.c.metadata, generations.c.answer)
+        .join(generations, generations.c.prediction_id == predictions.c.id)
+        .where(generations.c.finish_reason.in_(_WHOLE))
     )
     found: dict[int, _Answered] = {}
     with db.connect() as connection:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from exporter.decoder_engine import DecoderEngine
-from exporter.generating.sampling import Array, logprobs
+from exporter.generating.sampling import Array
 from exporter.generating.turn import Turn
 from trainer.decoder.graph import CHUNK
 
@@ -89,12 +89,8 @@ class Batch:
 
     def _told(self, turns: list[Turn], logits: Array) -> list[tuple[Turn, str]]:
         """Give every turn its token; who has finished leaves the batch."""
-        tokens = [turn.choose(row) for turn, row in zip(turns, logits, strict=True)]
-        told = logprobs(logits.astype(np.float32, copy=False), tokens)
-        pieces = [
-            (turn, turn.take(token, logprob))
-            for turn, token, logprob in zip(turns, tokens, told, strict=True)
-        ]
+        numbers = logits.astype(np.float32, copy=False)
+        pieces = [(turn, turn.say(row)) for turn, row in zip(turns, numbers, strict=True)]
         for turn in turns:
             if turn.finish is not None:
                 self.drop(turn)

@@ -16,7 +16,7 @@ from contextlib import suppress
 import structlog
 
 from exporter.decoder_engine import DecoderEngine
-from exporter.errors import EngineFailedError, LedgerWriteError, QueueFullError
+from exporter.errors import EngineFailedError, LedgerWriteError, QueueFullError, StoppingError
 from exporter.generating.batch import Batch
 from exporter.generating.recorded import recorded
 from exporter.generating.turn import Done, Event, Listener, Turn
@@ -61,13 +61,16 @@ class Owner:
 
     def stop(self) -> None:
         """Answer what waits, then end."""
-        self._stopping = True
+        with self._lock:  # what comes later is refused: nobody would answer it
+            self._stopping = True
         self._arrived.set()
         self._thread.join()
 
     def submit(self, turn: Turn) -> None:
-        """Raises QueueFullError."""
+        """Raises QueueFullError, StoppingError."""
         with self._lock:
+            if self._stopping:
+                raise StoppingError
             if len(self) >= self._settings.queue_limit:
                 raise QueueFullError(self._settings.queue_limit)
             self._new.append(turn)
@@ -104,7 +107,8 @@ class Owner:
                     ended.append(turn)
         except Exception as error:  # the thread must outlive a bad prompt; those who wait are told
             told += self._failed(batch, error)
-        told += self._finished(ended)
+        told += self._broken([turn for turn in ended if turn.failure is not None])
+        told += self._finished([turn for turn in ended if turn.failure is None])
         deliver(told)
 
     def _without_left(self, batch: Batch) -> list[Turn]:
@@ -121,11 +125,16 @@ class Owner:
         turns = list(batch.turns())
         batch.clear()
         for turn in turns:
-            turn.finish = "error"
+            turn.finish, turn.failure = "error", error
+        return self._broken(turns)
+
+    def _broken(self, turns: Sequence[Turn]) -> list[Told]:
+        """Record what was generated before each failure, and tell of it."""
+        for turn in turns:
             deployed = turn.deployed
             _log.error(
                 "generation_failed", model=deployed.model, version=deployed.version,
-                error=type(error).__qualname__, request=turn.request,
+                error=type(turn.failure).__qualname__, request=turn.request,
             )  # fmt: skip
         with suppress(LedgerWriteError):  # they are told of a failure anyway
             self._recorded([turn for turn in turns if turn.tokens])

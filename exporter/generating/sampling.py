@@ -8,10 +8,12 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _FIRST_CANDIDATES = 256
+_COLDEST = 1e-5  # below it fp32 divides by zero, and what is drawn is the likeliest token anyway
 
 
 def pick(logits: Array, *, temperature: float, top_p: float, draw: float) -> int:
-    """A token, given logits [vocabulary] and `draw` in [0, 1); temperature 0 takes the likeliest.
+    """A token, given logits [vocabulary] and `draw` in [0, 1); temperature 0, or next to it, takes the
+    likeliest.
 
     Source of top_p: Holtzman et al. (2020), The Curious Case of Neural Text Degeneration.
 
@@ -23,7 +25,7 @@ def pick(logits: Array, *, temperature: float, top_p: float, draw: float) -> int
     >>> {pick(np.log([0.5, 0.3, 0.2]), temperature=1.0, top_p=0.6, draw=u / 100) for u in range(100)}
     {0, 1}
     """
-    if temperature == 0 or top_p == 0:
+    if temperature < _COLDEST or top_p == 0:
         return int(logits.argmax())
     weights = np.exp((logits - logits.max()) / temperature)
     tokens = _nucleus(weights, top_p) if top_p < 1 else None

@@ -16,7 +16,7 @@ from exporter.deployed import Deployed
 from exporter.errors import ExporterError
 from exporter.generating.asked import Asked
 from exporter.generating.guidance import Guide
-from exporter.generating.sampling import pick
+from exporter.generating.sampling import logprobs, pick
 from exporter.generating.spoken import Spoken
 from exporter.generation import FinishReason, Generation
 from exporter.prediction import Prediction
@@ -84,6 +84,7 @@ class Turn:
     logprob_min: float = 0.0
     said: list[str] = field(default_factory=list)
     finish: FinishReason | None = None
+    failure: Exception | None = None  # what made the end an "error"
     left: bool = False  # nobody listens any more; set from the loop
     _rng: np.random.Generator = field(init=False)
     _spoken: Spoken = field(init=False)
@@ -101,8 +102,22 @@ class Turn:
     def text(self) -> str:
         return "".join(self.said)
 
+    def say(self, logits: Array) -> str:
+        """Take the next token, given logits [vocabulary]; what may be said of it now.
+
+        What fails here ends this turn alone: those beside it go on.
+        """
+        try:
+            token = self.choose(logits)
+            return self.take(token, logprobs(logits[None], [token])[0])
+        except Exception as error:  # the libraries of schemas and of tokens have no base class
+            self.finish, self.failure = "error", error
+            return ""
+
     def choose(self, logits: Array) -> int:
         """The next token, given logits [vocabulary]; one draw a token, so that a seed repeats an answer."""
+        if not np.isfinite(logits.max()):
+            raise FloatingPointError("the model's logits are no numbers")
         if self.guide is not None:
             logits = self.guide.allowed(logits)
         asked = self.asked

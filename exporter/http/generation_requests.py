@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 from exporter.decoder_engine import DecoderEngine
@@ -115,9 +114,9 @@ def _number(request: dict[str, Any], param: str, most: float) -> float:
     value = request.get(param)
     if value is None:
         return 1.0
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise RequestError(f"{param} must be a number.", param)
-    if not 0 <= value <= most:
+    if not 0 <= value <= most:  # nor is NaN, or a whole number that no float can hold
         raise RequestError(f"{param} must be 0 to {most:g}.", param)
     return float(value)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 
 from exporter.decoder_engine import DecoderEngine, open_decoder_engine
 from exporter.deployed import Deployed
-from exporter.errors import EngineFailedError, ExporterError, LedgerWriteError, QueueFullError
+from exporter.errors import EngineFailedError, ExporterError, LedgerWriteError, QueueFullError, StoppingError
 from exporter.generating.asked import Asked
 from exporter.generating.batch import Batch
 from exporter.generating.owner import Owner
@@ -119,6 +119,16 @@ def test_a_full_queue_refuses(engine: DecoderEngine, owner: Owner) -> None:
     asyncio.run(ask())
 
 
+def test_who_comes_after_the_end_is_refused_and_does_not_wait(engine: DecoderEngine, owner: Owner) -> None:
+    async def ask() -> None:
+        owner.start()
+        owner.stop()
+        with pytest.raises(StoppingError):  # its prompt was tokenised meanwhile
+            owner.submit(turn_of(engine))
+
+    asyncio.run(ask())
+
+
 def test_who_leaves_makes_room_and_is_recorded_if_anything_was_said(
     engine: DecoderEngine, owner: Owner, recorder: Recorder
 ) -> None:
@@ -177,6 +187,31 @@ def test_an_engine_that_fails_tells_those_it_answers_and_answers_the_next(
     assert isinstance(asyncio.run(ask()), Done)
     kept = [row.generation for row in recorder.rows if row.generation is not None]
     assert [(one.finish_reason, one.completion_tokens) for one in kept] == [("error", 1), ("length", 8)]
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_logits_that_are_no_numbers_end_one_answer_and_those_beside_it_go_on(
+    engine: DecoderEngine, owner: Owner, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    async def ask() -> list[Done | ExporterError]:
+        turns = [turn_of(engine, number) for number in range(ROWS)]
+        say = Turn.say
+
+        def broken(turn: Turn, logits: Any) -> str:
+            bad = turn is turns[1] and len(turn.tokens) == step
+            return say(turn, np.full_like(logits, np.nan) if bad else logits)
+
+        monkeypatch.setattr(Turn, "say", broken)
+        for turn in turns:
+            owner.submit(turn)
+        owner.start()
+        return [await ending(turn) for turn in turns]
+
+    assert [type(end) for end in asyncio.run(ask())] == [Done, EngineFailedError, Done]
+    owner.stop()
+    kept = {row.id: row.generation for row in recorder.rows}
+    ends = {id_: (one.finish_reason, one.completion_tokens) for id_, one in kept.items() if one is not None}
+    assert ends == {"0000": ("length", 8), "0002": ("length", 8)} | ({"0001": ("error", 2)} if step else {})
 
 
 def test_a_long_prompt_is_read_in_parts_and_others_speak_meanwhile(
@@ -247,6 +282,13 @@ def test_stop_strings_are_found_across_tokens_and_what_only_looks_like_one_is_sa
     assert said("aab", "ab") == "a"
     assert said("grün 😀 ok", "ok") == "grün 😀 "
     assert said("one two", "two", "ne t") == "o"
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-46, 1e-300])
+@pytest.mark.parametrize("top_p", [0.5, 1.0, 1e-300])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float, top_p: float) -> None:
+    logits = np.array([0.5, 3.0, -np.inf, 1.0], dtype=np.float32)
+    assert pick(logits, temperature=temperature, top_p=top_p, draw=0.99) == 1
 
 
 def test_draws_follow_the_probabilities_and_top_p_keeps_the_likeliest() -> None:

@@ -173,6 +173,7 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "without `tools`"),
     ({"stop": ["fine", ""]}, "stop", "1 to 256 characters"),
     ({"temperature": 3}, "temperature", "0 to 2"),
+    ({"temperature": 10**400}, "temperature", "0 to 2"),  # which no float can hold
     ({"top_p": -0.1}, "top_p", "0 to 1"),
     ({"max_tokens": 0}, "max_tokens", "whole number"),
     ({"n": 2}, "n", "only be 1"),
