@@ -136,11 +136,13 @@ class Owner:
                 "generation_failed", model=deployed.model, version=deployed.version,
                 error=type(turn.failure).__qualname__, request=turn.request,
             )  # fmt: skip
-        with suppress(LedgerWriteError):  # they are told of a failure anyway
+        try:
             self._recorded([turn for turn in turns if turn.tokens])
-        return [
-            (turn.listener, EngineFailedError(turn.deployed.model, turn.deployed.version)) for turn in turns
-        ]
+        except LedgerWriteError:  # counted; they are told of a failure anyway
+            pass
+        except Exception:  # as in `_finished`
+            _log.exception("generation_unrecorded")
+        return _failures(turns)
 
     def _finished(self, turns: Sequence[Turn]) -> list[Told]:
         """Record, then tell."""
@@ -148,6 +150,9 @@ class Owner:
             rows = self._recorded(turns)
         except LedgerWriteError as error:
             return [(turn.listener, error) for turn in turns]
+        except Exception:  # whoever waits is told, whatever nobody foresaw
+            _log.exception("generation_unrecorded")
+            return _failures(turns)
         return [
             (turn.listener, Done(prediction, generation, turn.text))
             for turn, (prediction, generation) in zip(turns, rows, strict=True)
@@ -168,6 +173,10 @@ class Owner:
         for turn in turns:
             self._instruments.predictions.labels(turn.deployed.model, turn.deployed.version).inc()
         return rows
+
+
+def _failures(turns: Sequence[Turn]) -> list[Told]:
+    return [(turn.listener, EngineFailedError(turn.deployed.model, turn.deployed.version)) for turn in turns]
 
 
 def deliver(told: Sequence[Told]) -> None:

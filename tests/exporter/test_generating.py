@@ -168,6 +168,25 @@ def test_an_answer_that_cannot_be_recorded_does_not_end(
     assert isinstance(asyncio.run(ask()), Done)
 
 
+def test_whoever_waits_is_told_when_recording_fails_as_nobody_foresaw(
+    engine: DecoderEngine, owner: Owner, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.start()
+
+    async def ask() -> Done | ExporterError:
+        turn = turn_of(engine)
+        owner.submit(turn)
+        return await ending(turn)
+
+    def fails(rows: list[Prediction]) -> None:
+        raise ValueError("a prediction with a number that is none")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder, "append", fails)
+        assert isinstance(asyncio.run(ask()), EngineFailedError)
+    assert isinstance(asyncio.run(ask()), Done)
+
+
 def test_an_engine_that_fails_tells_those_it_answers_and_answers_the_next(
     engine: DecoderEngine, owner: Owner, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,8 +244,10 @@ def test_a_client_that_leaves_is_recorded_as_such(writing: tuple[str, Path]) -> 
 def test_a_client_that_leaves_the_queue_is_never_answered(writing: tuple[str, Path]) -> None:
     url, home = writing
     long = {"model": "writer", "prompt": "busy", "max_tokens": 250, "temperature": 2}
-    with httpx.Client(base_url=url, timeout=60) as http, ThreadPoolExecutor(40) as pool:
-        busy = [pool.submit(http.post, "/v1/completions", json=long) for _ in range(120)]
+    at_once = 300  # a long queue
+    http = httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_connections=at_once))
+    with http, ThreadPoolExecutor(at_once) as pool:
+        busy = [pool.submit(http.post, "/v1/completions", json=long) for _ in range(at_once)]
         next(as_completed(busy))
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
