@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import ColumnElement, Connection, case, func, insert, select
 
-from exporter.tables import generations
+from exporter.tables import generations, labels, predictions
+
+WHITE = " \t\n\r\v\f"
 
 # "cancelled": the client went away before the end; "error": the engine failed in the middle of the answer
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -31,6 +33,26 @@ class Generation:
     top_p: float
     seed: int
     guided: bool  # by a JSON schema
+
+
+def said() -> ColumnElement[str]:
+    """What a row of `predictions` answered, to be held against its label: the generated answer or the class.
+
+    White space around an answer does not count (trainer.generation.metrics.exact_match). An answer that was
+    not kept is no answer: NULL.
+    """
+    own = generations.c.prediction_id == predictions.c.id
+    generated = select(generations.c.prediction_id).where(own).exists()
+    answer = select(func.trim(generations.c.answer, WHITE)).where(own).scalar_subquery()
+    return case((generated, answer), else_=predictions.c.label)
+
+
+def told() -> ColumnElement[str]:
+    """The label of a row, to be compared with `said`."""
+    generated = select(generations.c.prediction_id).where(
+        generations.c.prediction_id == labels.c.prediction_id
+    )
+    return case((generated.exists(), func.trim(labels.c.label, WHITE)), else_=labels.c.label)
 
 
 def insert_generations(connection: Connection, pairs: list[tuple[str, Generation]]) -> None:

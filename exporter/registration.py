@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,12 +17,13 @@ from exporter.database import lock_order
 from exporter.descriptors import describe
 from exporter.engines import Answer, open_engine
 from exporter.errors import ModelNameError
+from exporter.generating import reference as generated
 from exporter.settings import Device, Precision
 from exporter.sketch import Sketch, fit_sketch
 from exporter.sketches import ReplayedRow, write_sketch
 from exporter.tables import reference, versions
 from trainer.artifact import Version
-from trainer.decoder.sealed import Sealed, open_sealed
+from trainer.decoder.sealed import DecoderVersion, Sealed, open_sealed
 from trainer.tasks import load
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -129,7 +131,18 @@ def _record(
     )
     if isinstance(version, Version):
         _record_reference(connection, version, name, answers)
+    else:
+        _record_generated(connection, replace(version, path=path), name)
     return name
+
+
+def _record_generated(connection: Connection, version: DecoderVersion, name: str) -> None:
+    rows = generated.reference_rows(version, name)
+    if rows:
+        connection.execute(insert(reference), rows)
+    sketch = generated.sketch_of(version)
+    if sketch is not None:
+        write_sketch(connection, version.manifest.model, name, sketch)
 
 
 def _record_reference(connection: Connection, version: Version, name: str, answers: Sequence[Answer]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, fu
 
 from exporter.blocks import LOADING
 from exporter.database import lock_order, unindexed, upsert
+from exporter.generation import said, told
 from exporter.tables import labels, predictions
 from monitor.tables import episodes, label_counts
 
@@ -37,7 +38,7 @@ def count_labels(connection: Connection, model: str, version: str) -> LabelCount
     )  # read first: what comes now is counted later
     counts = (
         func.count().label("rows"),
-        func.count(case((labels.c.label == predictions.c.label, 1))).label("right"),
+        func.count(case((told() == said(), 1))).label("right"),
         func.count(case((readable_text(), 1))).label("readable"),
         func.max(labels.c.seq).label("own_seq"),
     )

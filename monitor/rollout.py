@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, select
 from exporter import registry
 from exporter.database import lock_order
 from exporter.errors import ChampionError
+from exporter.generation import said, told
 from exporter.settings import Mode
 from exporter.tables import labels, predictions
 from exporter.trials import SHADOW, Trial, end_trial, read_trial, start_trial
@@ -177,7 +178,7 @@ def _canary_gains(connection: Connection, trial: Trial) -> list[float]:
     """Each text was answered by one of them: blocks of both."""
     arms: dict[str, Arm] = {trial.champion: "champion", trial.challenger: "canary"}
     labelled = (
-        select(predictions.c.version, predictions.c.label, labels.c.label.label("truth"))
+        select(predictions.c.version, said().label("label"), told().label("truth"))
         .join(labels, labels.c.prediction_id == predictions.c.id)
         .where(
             predictions.c.model == trial.model,

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Row, Select, case, func, select
 
 from exporter import outcomes
 from exporter.blocks import HOUR_S, read_rows
+from exporter.generation import said, told
 from exporter.sketch import Sketch
 from exporter.slices import SliceSum, count_slices
-from exporter.tables import blocks, labels, predictions, rollups
+from exporter.tables import blocks, labels, rollups
 from monitor.label_counts import first_unseen, labelled
 from monitor.ranks import Ints
 from monitor.settings import Season
@@ -145,7 +146,7 @@ def read_answers(connection: Connection, model: str, version: str, *, after_labe
     """Right and wrong answers whose labels came after `after_label_seq`, which numbers labels."""
     counts = (
         func.count().label("rows"),
-        func.count(case((labels.c.label == predictions.c.label, 1))).label("right"),
+        func.count(case((told() == said(), 1))).label("right"),
         func.min(labels.c.seq).label("first_seq"),
         func.max(labels.c.seq).label("last_seq"),
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select
 
 from exporter.blocks import ROWS as BLOCK_ROWS
+from exporter.generation import said
 from exporter.tables import blocks, labels, predictions, reference
 from monitor.answer_names import answer_names, numbered
 from monitor.errors import NoReferenceError
@@ -130,10 +131,13 @@ def read_reference(db: Engine, model: str, version: str) -> Window:
 
 
 def _answered(model: str, version: str, *, order: Any = predictions.c.seq) -> Select[Any]:
-    columns = ("id", "at", "text", "label", "score", "scores", "similarity", "tokens", "characters")
+    columns = ("id", "at", "text", "score", "scores", "similarity", "tokens", "characters")
     return (
         select(
-            order.label("order"), *(predictions.c[name] for name in columns), labels.c.label.label("truth")
+            order.label("order"),
+            said().label("label"),
+            *(predictions.c[name] for name in columns),
+            labels.c.label.label("truth"),
         )
         .select_from(predictions.outerjoin(labels, labels.c.prediction_id == predictions.c.id))
         .where(predictions.c.model == model, predictions.c.version == version)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, Row, Select, exists, select
 
+from exporter.generation import said
 from exporter.tables import labels, predictions, reference
 from monitor.answer_names import ANOTHER, answer_names, numbered
 from monitor.quality.correctness import Bools, Curve, Labelled, Served, reference_curve
@@ -163,7 +164,8 @@ def _answered(
     *,
     told_only: bool,
 ) -> Select[Any]:
-    query: Select[Any] = select(*(predictions.c[name] for name in columns))
+    chosen = (said().label("label") if name == "label" else predictions.c[name] for name in columns)
+    query: Select[Any] = select(*chosen)
     query = query.where(predictions.c.model == model, predictions.c.version == version)
     query = query.where(predictions.c.seq > since_seq)
     if until_seq is not None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from exporter import registry
 from exporter.database import open_database, sqlite_url
 from monitor.cli import app
+from monitor.tallies import read_answers as read_answers_tally
 from tests.decoders import tiny_llama
 from tests.exporter.exporter_process import exporter_process
 from trainer.decoder.sealed import open_decoder
@@ -178,6 +179,10 @@ def test_a_retrain_learns_corrected_answers_from_what_its_parent_knows(home: Pat
         labels = [{"id": id_, "label": "away"} for id_ in ids]
         told = httpx.post(f"{client.base_url}labels", json={"labels": labels}).json()
         assert told["stored"] == len(FOUND), told
+    with db.connect() as connection:
+        assert read_answers_tally(connection, "writer", "v1", after_label_seq=0).accuracy == 0.0
+    (checked,) = command(home, "check", "writer")["checks"]
+    assert (checked["accuracy"], checked["quality"]["accuracy"]) == (0.0, 0.0)
     job = command(home, "retrain", "writer")
     numbers = job["verdict"]["numbers"]
     assert (numbers["recent"]["rows"], numbers["recent"]["only_challenger"]) == (18, 18)
