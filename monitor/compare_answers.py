@@ -10,17 +10,16 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from exporter import registry
-from exporter.tables import generations, predictions
+from exporter.tables import predictions
 from monitor.compose import Pairing
 from monitor.verdict import Comparison, Cost, PairedRow, Said, frequent, names
-from trainer.decoder.sealed import ANSWERS, DecoderVersion, open_decoder
+from trainer.decoder.sealed import ANSWERS, PARENTS_ANSWERS, DecoderVersion, open_decoder
 from trainer.duplicates import repeated
 from trainer.generation.answers import read_answers
 from trainer.generation.metrics import exact_match
 from trainer.rows import read_holdout, read_snapshot
 
 _CHUNK = 500  # ids of one query
-_WHOLE = ("stop", "length")  # of the others the client or the engine went away in the middle
 _SURE = 1.0  # the probability of an answer's tokens does not say how often it is right: nothing is claimed
 
 
@@ -37,7 +36,7 @@ def compare_answers(db: Engine, home: Path, model: str, version: str, pairing: P
     """Pair the answers to every prompt with a reference that does not nearly repeat a training row.
 
     Both answered their own hold-outs before they were sealed, and the champion's answers to recent prompts
-    are those that clients got: nothing is generated here. Raises VersionRefusedError, DataError.
+    are sealed with the challenger: nothing is generated here. Raises VersionRefusedError, DataError.
     """
     champion, challenger = (
         open_decoder(registry.version_path(db, model, name)) for name in (pairing.parent, version)
@@ -47,7 +46,7 @@ def compare_answers(db: Engine, home: Path, model: str, version: str, pairing: P
     learnt = repeated([row.text for row in holdout], [row.text for row in trained])
     old = _sealed_answers(champion)
     known = {row: _Answered(str(row), old[row]) for row in range(pairing.base_rows) if row in old}
-    known |= _recorded(db, pairing)
+    known |= _recent(db, challenger, pairing)
     common = set(frequent(one.metadata for one in known.values()))
     paired: dict[int, PairedRow] = {}
     left_out: list[str] = []
@@ -78,26 +77,23 @@ def _said(answer: str, truth: str) -> Said:
     return Said(right=right, score=_SURE, truth_score=_SURE if right else 0.0, label=answer)
 
 
-def _sealed_answers(version: DecoderVersion) -> Mapping[int, str]:
-    return read_answers(version.files[ANSWERS]) if ANSWERS in version.files else {}
+def _sealed_answers(version: DecoderVersion, file: str = ANSWERS) -> Mapping[int, str]:
+    return read_answers(version.files[file]) if file in version.files else {}
 
 
-def _recorded(db: Engine, pairing: Pairing) -> dict[int, _Answered]:
-    """What clients got whole and was kept, by row of the challenger's hold-out."""
-    places = {id_: row for row, id_ in enumerate(pairing.recent_ids, pairing.base_rows)}
-    query = (
-        select(predictions.c.id, predictions.c.metadata, generations.c.answer)
-        .join(generations, generations.c.prediction_id == predictions.c.id)
-        .where(generations.c.finish_reason.in_(_WHOLE))
-    )
-    found: dict[int, _Answered] = {}
+def _recent(db: Engine, version: DecoderVersion, pairing: Pairing) -> dict[int, _Answered]:
+    """The champion's answers to what is new, asked by the trainer as the challenger was."""
+    said = _sealed_answers(version, PARENTS_ANSWERS)
+    rows = {row: id_ for row, id_ in enumerate(pairing.recent_ids, pairing.base_rows) if row in said}
+    known = _metadata(db, list(rows.values()))
+    return {row: _Answered(id_, said[row], known.get(id_, {})) for row, id_ in rows.items()}
+
+
+def _metadata(db: Engine, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    query = select(predictions.c.id, predictions.c.metadata)
+    found: dict[str, dict[str, Any]] = {}
     with db.connect() as connection:
-        for ids in _chunks(pairing.recent_ids):
-            for id_, metadata, answer in connection.execute(query.where(predictions.c.id.in_(ids))):
-                if answer is not None:
-                    found[places[id_]] = _Answered(id_, answer, metadata)
+        for start in range(0, len(ids), _CHUNK):
+            part = connection.execute(query.where(predictions.c.id.in_(ids[start : start + _CHUNK])))
+            found.update((id_, metadata) for id_, metadata in part)
     return found
-
-
-def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]

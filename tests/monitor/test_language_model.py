@@ -152,8 +152,10 @@ def serving(home: Path) -> Iterator[OpenAI]:
         yield client
 
 
-def asked(client: OpenAI, messages: Any) -> ChatCompletion:
-    return client.chat.completions.create(model="writer", messages=messages[:2], temperature=0)
+def asked(client: OpenAI, messages: Any, temperature: float = 0) -> ChatCompletion:
+    return client.chat.completions.create(
+        model="writer", messages=messages[:2], temperature=temperature, seed=1, max_tokens=8
+    )
 
 
 def test_openais_client_gets_what_was_learnt(home: Path) -> None:
@@ -175,8 +177,13 @@ def test_a_retrain_learns_corrected_answers_from_what_its_parent_knows(home: Pat
         f'home = "{home}"\n[models.writer]\nmargin = 0.4\nmin_labels = 30\nspec = "{home / "writer.toml"}"\n'
     )
     with serving(home) as client:
-        ids = [asked(client, conversation(name, verb="find")["messages"]).id for name in FOUND]
+        # Drawn by chance, as clients ask: for the verdict the parent is asked again, as the challenger is.
+        ids = [asked(client, conversation(name, verb="find")["messages"], 1.0).id for name in FOUND]
         labels = [{"id": id_, "label": "away"} for id_ in ids]
+        likeliest = {
+            f"system: ?\n\nuser: find {name}": asked(client, conversation(name, verb="find")["messages"])
+            for name in FOUND
+        }
         told = httpx.post(f"{client.base_url}labels", json={"labels": labels}).json()
         assert told["stored"] == len(FOUND), told
     with db.connect() as connection:
@@ -190,6 +197,12 @@ def test_a_retrain_learns_corrected_answers_from_what_its_parent_knows(home: Pat
     assert registry.champion(db, "writer") == job["candidate"] == "v2"
     second = open_decoder(registry.version_path(db, "writer", "v2"))
     assert second.manifest.parent == "v1"
+    said = read_answers(second.files["parents_answers.parquet"])
+    assert sorted(said) == list(range(len(HELD), len(HELD) + 18))
+    rows = read_holdout(second.path / "holdout.parquet")
+    for row, answer in said.items():
+        spoken = likeliest[rows[row].text].choices[0].message.content or ""
+        assert answer.rstrip("\ufffd") == spoken.rstrip("\ufffd")  # half a character is not spoken
     report = json.loads(second.files["report.json"])
     assert report["parent"]["holdout"]["loss"] > report["holdout"]["loss"]
     with serving(home) as client:

@@ -34,7 +34,8 @@ REQUIRED = frozenset({CONFIG, MODEL, TOKENIZER, TOKENIZER_CONFIG})
 EXPORTED = frozenset({WEIGHTS, TEMPLATE, "special_tokens_map.json"})
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "base.json")  # for a retrain to go on from
 ANSWERS = "answers.parquet"  # to the hold-out
-OPTIONAL = EXPORTED | {*ADAPTER, ANSWERS, HOLDOUT, REPORT, CARD}  # a base model has none of the latter
+PARENTS_ANSWERS = "parents_answers.parquet"  # the parent's, to rows that are new in it
+OPTIONAL = EXPORTED | {*ADAPTER, ANSWERS, PARENTS_ANSWERS, HOLDOUT, REPORT, CARD}  # a base model has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

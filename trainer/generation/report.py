@@ -16,6 +16,7 @@ from trainer.decoder.proof import Proof
 from trainer.generation.decoder import Decoder
 from trainer.generation.evaluate import answered, forgetting, losses, typos
 from trainer.generation.rows import Sample
+from trainer.generation.template import Template
 from trainer.generation.tune import Tuned
 from trainer.progress import Progress, Report
 from trainer.spec import TrainSpec
@@ -93,19 +94,25 @@ def _losses(version: Examined, decoder: Decoder) -> dict[str, Any]:
     return {"holdout": losses(decoder, version.rows), "general": losses(decoder, version.general)}
 
 
-def _answers(version: Examined, rows: Sequence[Sample], told: str) -> list[str]:
-    """By the graph that will serve; a prompt that leaves no room for an answer gets none."""
-    template, tokens = version.tuned.decoder.template, version.spec.generation.answer_tokens
+def answers_of(
+    graph: DecoderGraph, template: Template, rows: Sequence[Sample], tokens: int, say: Report, told: str
+) -> list[str]:
+    """Greedy ones, by a graph that serves; a prompt that leaves no room for an answer gets none."""
     prompts = [template.prompt(row) for row in rows]
-    fit = [place for place, ids in enumerate(prompts) if len(ids) + tokens <= version.graph.context]
+    fit = [place for place, ids in enumerate(prompts) if len(ids) + tokens <= graph.context]
     answers = [""] * len(rows)
     for start in range(0, len(fit), _AT_ONCE):
-        version.say(Progress(stage="parity", done=start, total=len(fit), message=told))
+        say(Progress(stage="parity", done=start, total=len(fit), message=told))
         part = fit[start : start + _AT_ONCE]
-        made = greedy(version.graph, [prompts[place] for place in part], tokens)
+        made = greedy(graph, [prompts[place] for place in part], tokens)
         for place, ids in zip(part, made, strict=True):
             answers[place] = template.decode(ids)
     return answers
+
+
+def _answers(version: Examined, rows: Sequence[Sample], told: str) -> list[str]:
+    tokens = version.spec.generation.answer_tokens
+    return answers_of(version.graph, version.tuned.decoder.template, rows, tokens, version.say, told)
 
 
 @contextmanager

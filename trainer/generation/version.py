@@ -20,7 +20,14 @@ from trainer.decoder.export import Precision
 from trainer.decoder.graph import MODEL, DecoderGraph
 from trainer.decoder.make import ENGINE, exported, versions
 from trainer.decoder.proof import Gate, Proof, prove
-from trainer.decoder.sealed import ADAPTER, ANSWERS, DecoderVersion, open_decoder, seal_decoder
+from trainer.decoder.sealed import (
+    ADAPTER,
+    ANSWERS,
+    PARENTS_ANSWERS,
+    DecoderVersion,
+    open_decoder,
+    seal_decoder,
+)
 from trainer.findings import recorded
 from trainer.fitting.checkpoint import Checkpoints, Identity, beside
 from trainer.generation.answers import write_answers
@@ -28,6 +35,7 @@ from trainer.generation.card import card
 from trainer.generation.decoder import save_adapter, save_merged
 from trainer.generation.fit import Moment
 from trainer.generation.json_answers import follows
+from trainer.generation.parent import parents_answers
 from trainer.generation.report import Examined, examine, flat
 from trainer.generation.rows import Sample, read_samples
 from trainer.generation.settings import GenerationFit
@@ -89,6 +97,8 @@ def train_decoder(
         )
         report, answers = examine(examined, proof)
         graph.release()
+        recent = [row for row in rows if row.slice == "recent"]
+        parents = made.parents_answers(recent, parent)
         progress(Progress(stage="seal", message="figures, hold-out, manifest"))
         for name in ADAPTER:
             write_bytes(out / name, (made.adapter / name).read_bytes())
@@ -104,6 +114,8 @@ def train_decoder(
     )
     write_holdout(holdout, out / HOLDOUT)
     write_answers(holdout, rows, answers, out / ANSWERS)
+    if parents:
+        write_answers(holdout, recent, parents, out / PARENTS_ANSWERS)
     write_bytes(out / REPORT, json.dumps(report, indent=1, allow_nan=False).encode())
     write_bytes(out / CARD, card(manifest, report).encode())
     seal_decoder(out, manifest)
@@ -177,6 +189,19 @@ class _Making:
         )
         save_adapter(done.decoder, self.adapter)
         return done
+
+    def parents_answers(self, rows: Sequence[HoldoutRow], parent: Parent | None) -> list[str]:
+        """To rows that its parent's hold-out has not; none where nothing is to be compared."""
+        if parent is None or parent.folder is None or not rows:
+            return []
+        return parents_answers(
+            open_decoder(parent.folder),
+            [self.sample(row) for row in rows],
+            tokens=self.spec.generation.answer_tokens,
+            threads=self.spec.fit.threads,
+            scratch=self.scratch / "tokenizer",
+            say=self.say,
+        )
 
     def proved(
         self, tuned: Tuned, rows: Sequence[Row], holdout: Sequence[HoldoutRow]
