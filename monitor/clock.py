@@ -47,4 +47,5 @@ class _Clock(BackgroundScheduler):  # type: ignore[misc]
             if job.next_run_time is not None and job.next_run_time > now + 2 * job.trigger.period:
                 job.modify(next_run_time=now)
         wait: float | None = super()._process_jobs()
-        return wait
+        # Bounded too: the clock may be set back after `now` was read.
+        return min([wait, *(job.trigger.period.total_seconds() for job in self.get_jobs())]) if wait else wait
