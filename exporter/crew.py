@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 
 from exporter.backlog import Backlog, Piece
 
@@ -50,6 +51,10 @@ def _answer(batch: list[Piece]) -> Exception | None:
     try:
         answers = engine.answer([piece.encoded for piece in batch])
         finished = time.monotonic()
+        if not all(isfinite(answer.score + sum(answer.scores)) for answer in answers):
+            return FloatingPointError(
+                "scores that are no numbers"
+            )  # nobody could be told, no ledger takes them
         for piece, answer in zip(batch, answers, strict=True):
             piece.answer, piece.started, piece.finished = answer, started, finished
     except Exception as error:  # ONNX Runtime has no base class for what it raises

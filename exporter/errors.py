@@ -107,7 +107,7 @@ class RateLimitError(ExporterError):
 
 class BusyError(ExporterError):
     def __init__(self) -> None:
-        super().__init__("Too many large requests are on their way. Try again in a second.")
+        super().__init__("Too much is on its way already. Try again in a second.")
 
 
 class DeadlineError(ExporterError):

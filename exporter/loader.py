@@ -39,8 +39,10 @@ from exporter.outcomes import Outcomes
 from exporter.prediction import Prediction
 from exporter.rollups import Rollup, add_rollups
 from exporter.tables import ledger_positions
+from trainer.tasks import watched
 
 BINS = 20
+BIN_CHARACTERS = 200
 
 _log = structlog.get_logger()
 Damaged = Literal["torn", "damaged"]
@@ -238,11 +240,18 @@ def _remove_writer(folder: Path) -> None:
             folder.rmdir()
 
 
+def _label_bin(label: str) -> str:
+    """A bin is part of a key, whose length databases bound."""
+    told = watched(label)
+    return told if len(told) <= BIN_CHARACTERS else f"{told[:BIN_CHARACTERS]}…"
+
+
 def _bins(row: Prediction) -> list[tuple[str, str]]:
+    label = _label_bin(row.label)
     bins = [
-        ("label", row.label),
+        ("label", label),
         ("confidence", bin_name(row.score)),
-        ("label_confidence", f"{row.label}|{bin_name(row.score)}"),
+        ("label_confidence", f"{label}|{bin_name(row.score)}"),
         ("tokens", str(1 << max(row.tokens - 1, 0).bit_length())),
     ]
     if row.similarity is not None:

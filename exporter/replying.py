@@ -11,7 +11,7 @@ import structlog
 
 from exporter.backlog import Piece, given_of
 from exporter.deployed import Fleet
-from exporter.errors import LedgerWriteError
+from exporter.errors import EngineFailedError, LedgerWriteError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.prediction import Prediction
@@ -48,10 +48,15 @@ class Replying:
 
     def reply(self, pieces: Sequence[Piece]) -> None:
         """Record answers of one version with one write, and hand them out."""
-        rows = [self._recorded(piece) for piece in pieces]
         asked = [cast(Waiting, piece.asked) for piece in pieces]
-        began = time.monotonic()
-        if not self._written(rows, asked):
+        try:
+            rows = [self._recorded(piece) for piece in pieces]
+            began = time.monotonic()
+            written = self._written(rows, asked)
+        except Exception as error:  # of one row, nothing is written yet: those beside it have done nothing
+            self._one_by_one(pieces, error)
+            return
+        if not written:
             return
         ended = time.monotonic()
         deliver(list(zip(asked, rows, strict=True)))
@@ -61,6 +66,22 @@ class Replying:
         told.part_observers[-1](ended - began)
         if self._tracing is not None:
             self._trace(self._tracing, pieces, (began, ended))
+
+    def _one_by_one(self, pieces: Sequence[Piece], error: Exception) -> None:
+        """Find the row that cannot be recorded; whoever waits for it is told."""
+        if len(pieces) > 1:
+            for piece in pieces:
+                self.reply([piece])
+            return
+        deployed = pieces[0].deployed
+        _log.error(
+            "answer_unrecorded",
+            model=deployed.model,
+            version=deployed.version,
+            error=type(error).__qualname__,
+        )
+        request, _ = cast(Waiting, pieces[0].asked)
+        fail([request], EngineFailedError(deployed.model, deployed.version))
 
     def measure(self, batch: Sequence[Piece]) -> None:
         """A micro-batch that was run."""

@@ -31,7 +31,7 @@ class ExporterSettings(BaseModel):
     max_texts: int = Field(default=256, ge=1)  # texts per request
     max_characters: int = Field(default=20_000, ge=1)  # characters per text
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
-    read_timeout_s: float = Field(default=30.0, gt=0)  # for a request's head, and again for its body
+    read_timeout_s: float = Field(default=30.0, gt=0)  # for a head, a body, an answer to be taken
     requests_per_minute: int = Field(default=0, ge=0)  # of each key, in each exporter; 0: no limit
     metrics_token: SecretStr = SecretStr("")  # what /metrics asks for; empty: a key with the role read
     tls_cert: Path | None = None  # PEM, with its chain

@@ -65,7 +65,13 @@ class Batch:
             turn = self._filling
             assert turn is not None
             part = turn.ids[turn.filled : turn.filled + CHUNK]
-            logits = self._graph.fill(len(self._rows), part, turn.filled)
+            try:
+                self._graph.reserve(len(turn.ids) + turn.limit)
+                logits = self._graph.fill(len(self._rows), part, turn.filled)
+            except Exception as error:  # no other row was touched: those who speak already go on
+                self._filling, turn.finish, turn.failure = None, "error", error
+                yield turn, ""
+                continue
             turn.filled += len(part)
             budget -= len(part)
             if turn.filled == len(turn.ids):
@@ -78,7 +84,6 @@ class Batch:
         if self._filling is None and self.waiting and len(self._rows) < self._graph.rows:
             self._filling = self.waiting.popleft()
             self._filling.began = time.monotonic()
-            self._graph.reserve(len(self._filling.ids) + self._filling.limit)
         return self._filling
 
     def _step(self) -> Iterator[tuple[Turn, str]]:

@@ -59,6 +59,15 @@ class Guide:
         return found
 
     def follow(self, token: int) -> bool:
-        """Whether the answer is whole after this token."""
+        """Whether the answer is whole after this token. Raises RequestError where nobody knows any more:
+        some patterns need more states, the longer the answer, than llguidance allows.
+        """
         self._matcher.consume_token(token)
+        if self._matcher.is_error():
+            raise RequestError(
+                "response_format: the answer needs more of the JSON schema's patterns than can be followed; "
+                "use simpler ones.",
+                "response_format",
+                code="invalid_schema",
+            )
         return bool(self._matcher.is_stopped())

@@ -16,7 +16,13 @@ from contextlib import suppress
 import structlog
 
 from exporter.decoder_engine import DecoderEngine
-from exporter.errors import EngineFailedError, LedgerWriteError, QueueFullError, StoppingError
+from exporter.errors import (
+    EngineFailedError,
+    ExporterError,
+    LedgerWriteError,
+    QueueFullError,
+    StoppingError,
+)
 from exporter.generating.batch import Batch
 from exporter.generating.recorded import recorded
 from exporter.generating.turn import Done, Event, Listener, Turn
@@ -85,7 +91,8 @@ class Owner:
 
     def _round(self) -> None:
         if not self._batches and not self._new:
-            self._arrived.wait()
+            self._arrived.wait(self._ledger.ages_in())
+        self._ledger.renew()
         if not self._stopping:
             self._arrived.clear()
         while self._new:
@@ -136,12 +143,7 @@ class Owner:
                 "generation_failed", model=deployed.model, version=deployed.version,
                 error=type(turn.failure).__qualname__, request=turn.request,
             )  # fmt: skip
-        try:
-            self._recorded([turn for turn in turns if turn.tokens])
-        except LedgerWriteError:  # counted; they are told of a failure anyway
-            pass
-        except Exception:  # as in `_finished`
-            _log.exception("generation_unrecorded")
+        self._finished([turn for turn in turns if turn.tokens])  # they are told of a failure anyway
         return _failures(turns)
 
     def _finished(self, turns: Sequence[Turn]) -> list[Told]:
@@ -150,7 +152,9 @@ class Owner:
             rows = self._recorded(turns)
         except LedgerWriteError as error:
             return [(turn.listener, error) for turn in turns]
-        except Exception:  # whoever waits is told, whatever nobody foresaw
+        except Exception:  # of one row; nothing is written yet, and those beside it have done nothing
+            if len(turns) > 1:
+                return [one for turn in turns for one in self._finished([turn])]
             _log.exception("generation_unrecorded")
             return _failures(turns)
         return [
@@ -176,7 +180,14 @@ class Owner:
 
 
 def _failures(turns: Sequence[Turn]) -> list[Told]:
-    return [(turn.listener, EngineFailedError(turn.deployed.model, turn.deployed.version)) for turn in turns]
+    return [(turn.listener, _told(turn)) for turn in turns]
+
+
+def _told(turn: Turn) -> ExporterError:
+    """What a client is told of a failure: its own mistake, or nothing internal."""
+    if isinstance(turn.failure, ExporterError):
+        return turn.failure
+    return EngineFailedError(turn.deployed.model, turn.deployed.version)
 
 
 def deliver(told: Sequence[Told]) -> None:

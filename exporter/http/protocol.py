@@ -15,7 +15,8 @@ MAX_HEAD_BYTES = 64 * 1024
 class BoundedProtocol(HttpToolsProtocol):
     """A request's head and its trailers may have MAX_HEAD_BYTES, and the whole of it take `read_timeout_s`.
 
-    uvicorn would wait and gather for ever. When the client goes away, the task that answers it is cancelled.
+    uvicorn would wait and gather for ever. A client that takes nothing of its answers for as long is left.
+    When the client goes away, the task that answers it is cancelled.
     """
 
     read_timeout_s = 30.0
@@ -25,6 +26,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = self._in_message = self._has_body = False
         self._timer: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
@@ -33,9 +35,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._has_taken()
         super().connection_lost(exc)
         if self._task is not None and not self._task.done():
             self._task.cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._untaken = self.loop.call_later(self.read_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._has_taken()
+        super().resume_writing()
+
+    def _has_taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def data_received(self, data: bytes) -> None:
         self._has_body = False

@@ -79,6 +79,9 @@ class OneModel:
     def route(self, model: str, key: str) -> Deployed:
         return self._one
 
+    def serving(self) -> list[Deployed]:
+        return [self._one]
+
     def shadow(self, model: str) -> None:
         return None
 

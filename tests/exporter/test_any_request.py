@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +18,10 @@ from exporter.access import Access
 from exporter.errors import BusyError, EngineFailedError, ExporterError, RequestError
 from exporter.http import application
 from exporter.http.asgi import BODIES, Bodies
+from exporter.http.native import MOST_LABELLING
 from exporter.http.refusals import refusal
 from exporter.instruments import Instruments
+from exporter.labels import LabelOutcome
 from exporter.settings import ExporterSettings
 from exporter.tables import metadata
 from tests.benchmarks.http_layer import OneModel, ReadyService
@@ -65,18 +68,31 @@ class Ready(ReadyService):
         super().__init__()
         self.fleet = OneModel()
 
+    def problems(self) -> list[str]:
+        return []
+
 
 @pytest.fixture(scope="module")
 def app() -> Any:
+    return application_of(lambda rows: [])
+
+
+def application_of(record: Any) -> Any:
     db: Engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     metadata.create_all(db)
     access = Access(db, local=True)
     access.refresh()
     service: Any = Ready()
-    return application(service, lambda rows: [], ExporterSettings(), Instruments(), access)
+    return application(service, record, ExporterSettings(), Instruments(), access)
 
 
 def ask(app: Any, path: str, pieces: list[bytes], headers: Mapping[bytes, bytes] = {}) -> tuple[int, bytes]:
+    return asyncio.run(answered(app, "POST", path, pieces, headers))
+
+
+async def answered(
+    app: Any, method: str, path: str, pieces: list[bytes], headers: Mapping[bytes, bytes] = {}
+) -> tuple[int, bytes]:
     sent: list[Mapping[str, Any]] = []
     waiting = [
         {"type": "http.request", "body": piece, "more_body": number < len(pieces) - 1}
@@ -92,12 +108,12 @@ def ask(app: Any, path: str, pieces: list[bytes], headers: Mapping[bytes, bytes]
     raw = path.encode()
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "raw_path": raw,
         "headers": list(headers.items()),
     }
-    asyncio.run(app(scope, receive, send))
+    await app(scope, receive, send)
     start, body = sent
     assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
     return start["status"], body["body"]
@@ -132,6 +148,34 @@ def test_any_bytes_are_answered_or_refused(
 ) -> None:
     headers = {} if length is None else {b"inference-header-content-length": length}
     assert ask(app, path.encode("utf-8", "replace").decode(), pieces, headers)[0] in {200, 400, 404, 405}
+
+
+def test_labels_that_wait_for_the_database_hold_up_nothing_else_and_are_bounded() -> None:
+    let, labels = threading.Event(), [json.dumps(GOOD["/v1/labels"][1]).encode()]
+
+    def record(_: object) -> list[LabelOutcome]:
+        assert let.wait(20)
+        return []
+
+    async def scene() -> tuple[int, list[int]]:
+        app = application_of(record)
+        posts = [
+            asyncio.create_task(answered(app, "POST", "/v1/labels", labels))
+            for _ in range(2 * MOST_LABELLING)
+        ]
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0.05)
+            ready, _ = await answered(app, "GET", "/readyz", [b""])
+        let.set()
+        return ready, [status for status, _ in await asyncio.gather(*posts)]
+
+    try:
+        ready, posted = asyncio.run(scene())
+    finally:
+        let.set()
+    assert ready == 200
+    assert sorted(set(posted)) == [200, 503]
+    assert posted.count(200) == MOST_LABELLING
 
 
 def test_bodies_on_their_way_are_bounded_together_and_let_go() -> None:

@@ -14,7 +14,14 @@ from sqlalchemy import Engine, select
 
 from exporter.decoder_engine import DecoderEngine, open_decoder_engine
 from exporter.deployed import Deployed
-from exporter.errors import EngineFailedError, ExporterError, LedgerWriteError, QueueFullError, StoppingError
+from exporter.errors import (
+    EngineFailedError,
+    ExporterError,
+    LedgerWriteError,
+    QueueFullError,
+    RequestError,
+    StoppingError,
+)
 from exporter.generating.asked import Asked
 from exporter.generating.batch import Batch
 from exporter.generating.owner import Owner
@@ -27,6 +34,7 @@ from exporter.loader import load_once
 from exporter.prediction import Prediction, decode, encode
 from exporter.settings import ExporterSettings
 from exporter.tables import generations
+from tests.exporter.test_trials import until
 from trainer.decoder.sealed import open_decoder
 
 ROWS = 3
@@ -48,6 +56,12 @@ class Recorder:
         if self.full:
             raise LedgerWriteError(Path("ledger"), OSError(28, "No space left on device"))
         self.rows += rows
+
+    def ages_in(self) -> None:
+        return None
+
+    def renew(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -231,6 +245,99 @@ def test_logits_that_are_no_numbers_end_one_answer_and_those_beside_it_go_on(
     kept = {row.id: row.generation for row in recorder.rows}
     ends = {id_: (one.finish_reason, one.completion_tokens) for id_, one in kept.items() if one is not None}
     assert ends == {"0000": ("length", 8), "0002": ("length", 8)} | ({"0001": ("error", 2)} if step else {})
+
+
+@pytest.mark.parametrize("part", ["reserve", "fill"])
+def test_a_prompt_that_cannot_be_read_fails_alone(
+    engine: DecoderEngine,
+    owner: Owner,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    async def ask() -> list[Done | ExporterError]:
+        turns = [turn_of(engine, number, prompt="hello" * (1 + number)) for number in range(ROWS)]
+        works = getattr(engine.graph, part)
+
+        def fails(*given: Any) -> Any:
+            ids = turns[1].ids
+            if given[0] == len(ids) + turns[1].limit or ids in given:
+                raise MemoryError
+            return works(*given)
+
+        monkeypatch.setattr(engine.graph, part, fails)
+        for turn in turns:
+            owner.submit(turn)
+        owner.start()
+        return [await ending(turn) for turn in turns]
+
+    assert [type(end) for end in asyncio.run(ask())] == [Done, EngineFailedError, Done]
+    assert sorted(row.id for row in recorder.rows) == ["0000", "0002"]
+
+
+def test_an_answer_that_cannot_be_recorded_costs_nobody_that_ends_beside_it(
+    engine: DecoderEngine, owner: Owner, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = recorder.append
+
+    def fails(rows: list[Prediction]) -> None:
+        if any(row.id == "0001" for row in rows):
+            raise ValueError("a number that is none")
+        append(rows)
+
+    monkeypatch.setattr(recorder, "append", fails)
+
+    async def ask() -> list[Done | ExporterError]:
+        turns = [turn_of(engine, number) for number in range(ROWS)]
+        for turn in turns:
+            owner.submit(turn)
+        owner.start()
+        return [await ending(turn) for turn in turns]
+
+    assert [type(end) for end in asyncio.run(ask())] == [Done, EngineFailedError, Done]
+    assert sorted(row.id for row in recorder.rows) == ["0000", "0002"]
+
+
+def test_a_ledger_of_generations_alone_closes_its_old_segment(engine: DecoderEngine, tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    ledger = Ledger(folder, "here", durability="process", segment_bytes=1 << 20, segment_age_s=0.1)
+    owner = Owner(ledger, ExporterSettings(), Instruments(), now=lambda: 1.7e9)
+    owner.start()
+
+    async def ask() -> Done | ExporterError:
+        turn = turn_of(engine)
+        owner.submit(turn)
+        return await ending(turn)
+
+    assert isinstance(asyncio.run(ask()), Done)
+    until(lambda: len(list((folder / "here").glob("*.ledger"))) == 2)
+    owner.stop()
+    ledger.close()
+
+
+def test_an_answer_that_llguidance_has_given_up_is_no_whole_one(engine: DecoderEngine) -> None:
+    """As with patterns whose states outgrow its limits: it then says that the answer is over."""
+    guide = engine.guides.guide('{"type":"string"}')
+    (stray,) = engine.tokens("x", special=False)
+    with pytest.raises(RequestError, match="use simpler ones"):
+        guide.follow(stray)
+
+
+def test_a_clients_own_mistake_is_told_as_such_though_the_answer_had_begun(
+    engine: DecoderEngine, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> str:
+        raise RequestError("response_format: …", "response_format")
+
+    monkeypatch.setattr(Turn, "take", fails)
+    owner.start()
+
+    async def ask() -> Done | ExporterError:
+        turn = turn_of(engine)
+        owner.submit(turn)
+        return await ending(turn)
+
+    assert isinstance(asyncio.run(ask()), RequestError)
 
 
 def test_a_long_prompt_is_read_in_parts_and_others_speak_meanwhile(

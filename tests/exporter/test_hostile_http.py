@@ -257,3 +257,16 @@ def test_a_client_that_goes_away_is_counted_and_harms_nobody(server: Server) -> 
     metrics = httpx.get(f"{server.url}/metrics").text
     assert 'trueup_requests_total{route="/v1/predict",status="499"}' in metrics
     assert 'status="500"' not in metrics
+
+
+def test_a_client_that_takes_no_answer_is_left(server: Server) -> None:
+    asked = 2000
+    with socket.socket() as made:
+        made.settimeout(15)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        address = urlsplit(server.url)
+        made.connect((address.hostname, address.port))
+        made.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * asked)
+        time.sleep(READ_S + 1)
+        assert 0 < received(made).count(b"HTTP/1.1 200") < asked
+    server.assert_well()

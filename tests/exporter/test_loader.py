@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import traceback
@@ -109,6 +110,28 @@ def test_rows_rollups_and_position_are_written_together(tmp_path: Path, db: Engi
     series = ("label", "confidence", "label_confidence", "similarity", "tokens")
     assert totals == dict.fromkeys(series, 4)
     assert position == only_segment(folder).stat().st_size
+
+
+def test_labels_of_places_are_counted_by_their_kinds_and_long_ones_are_loaded(
+    tmp_path: Path, db: Engine
+) -> None:
+    """Nearly every text has other places: a row a text for ever, and keys longer than PostgreSQL takes."""
+    draw, names = random.Random(0), [f"{number:032x}" for number in range(200)]
+    places = sorted(draw.sample(range(10**6), 800))
+    entities = [
+        json.dumps([[start, start + 1, kind] for start, kind in zip(places[first:], names, strict=False)])
+        for first in range(2)
+    ]
+    writer = ledger(tmp_path / "ledger")
+    writer.append([prediction(0, label=entities[0]), prediction(1, label=entities[1])])
+    writer.append([prediction(2, label='[[0, 4, "city"]]'), prediction(3, label='[[2, 9, "city"]]')])
+    writer.close()
+    assert load_once(db, tmp_path / "ledger") == 4
+    counted = select(rollups.c.bin, rollups.c.rows).where(rollups.c.series == "label")
+    with db.connect() as connection:
+        bins = dict(connection.execute(counted).all())
+    assert bins.pop('["city"]') == 2
+    assert list(bins.values()) == [2]
 
 
 LOADER = """

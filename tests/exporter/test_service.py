@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,51 @@ def test_a_micro_batch_that_fails_costs_nobody_but_the_text_it_fails_on(
         assert service.problems() == []
         assert len(recorded(home)) == 4 - bad
     assert sorted(engine.batches[1]) == sorted(texts)
+
+
+class Numberless(GatedEngine):
+    """Has no number for one text, as fp16 that overflows."""
+
+    def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
+        bad = [bytes(one.ids) == b"nan" for one in batch]
+        answers = super().answer(batch)
+        return [replace(one, scores=(nan, nan)) if no else one for no, one in zip(bad, answers, strict=True)]
+
+
+class Particular(Ledger):
+    """Fails on one row, as nobody foresaw."""
+
+    def append(self, predictions: Sequence[Prediction]) -> None:
+        if any(row.text == "odd" for row in predictions):
+            raise ValueError("a secret of the text")
+        super().append(predictions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ledger", "bad"), [(Numberless, Ledger, "nan"), (GatedEngine, Particular, "odd")]
+)
+def test_an_answer_that_cannot_be_recorded_is_told_and_costs_nobody_beside_it(
+    home: Path, sqlite_db: Engine, kind: type[GatedEngine], ledger: type[Ledger], bad: str
+) -> None:
+    async def scene(service: Service, engine: GatedEngine) -> list[object]:
+        first = asyncio.create_task(service.predict("router", inputs("first")))
+        await asyncio.to_thread(engine.entered.wait, 20)
+        others = [asyncio.create_task(service.predict("router", inputs(text))) for text in ("a", bad, "c")]
+        await ready_for_an_engine(service, 3)
+        engine.gate.set()
+        await first
+        return await gathered(*others)
+
+    with running(home, sqlite_db, ledger, deadline_s=3.0, store_text="full") as (service, gated):
+        engine = kind()
+        service.fleet._serving["router"] = replace(service.fleet.deployed("router"), engine=engine)
+        gated.gate.set()
+        a, none, c = asyncio.run(scene(service, engine))
+        assert isinstance(none, EngineFailedError)
+        assert not isinstance(a, BaseException)
+        assert not isinstance(c, BaseException)
+        assert service.problems() == []
+        assert sorted(row.text or "" for row in written(home)) == ["a", "c", "first"]
 
 
 def test_as_many_micro_batches_run_at_a_time_as_there_are_sessions(home: Path, sqlite_db: Engine) -> None:
