@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from exporter import registry
+from exporter.generation import WHOLE
 from exporter.tables import generations, predictions
 from monitor.compose import Pairing
 from monitor.verdict import Comparison, Cost, PairedRow, Said, frequent, names
@@ -20,7 +21,6 @@ from trainer.generation.metrics import exact_match
 from trainer.rows import read_holdout, read_snapshot
 
 _CHUNK = 500  # ids of one query
-_WHOLE = ("stop", "length")  # of the others the client or the engine went away in the middle
 _SURE = 1.0  # the probability of an answer's tokens does not say how often it is right: nothing is claimed
 
 
@@ -88,7 +88,7 @@ def _recorded(db: Engine, pairing: Pairing) -> dict[int, _Answered]:
     query = (
         select(predictions.c.id, predictions.c.metadata, generations.c.answer)
         .join(generations, generations.c.prediction_id == predictions.c.id)
-        .where(generations.c.finish_reason.in_(_WHOLE))
+        .where(generations.c.finish_reason.in_(WHOLE))
     )
     found: dict[int, _Answered] = {}
     with db.connect() as connection:
