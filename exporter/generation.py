@@ -17,6 +17,7 @@ WHITE = " \t\n\r\v\f"
 
 # "cancelled": the client went away before the end; "error": the engine failed in the middle of the answer
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+WHOLE: tuple[FinishReason, ...] = ("stop", "length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +39,30 @@ class Generation:
 def said() -> ColumnElement[str]:
     """What a row of `predictions` answered, to be held against its label: the generated answer or the class.
 
-    White space around an answer does not count (trainer.generation.metrics.exact_match). An answer that was
-    not kept is no answer: NULL.
+    White space around an answer does not count (trainer.generation.metrics.exact_match). NULL where nobody
+    can say whether the answer was right: it was not kept, or only as a hash, or it broke off.
     """
     own = generations.c.prediction_id == predictions.c.id
     generated = select(generations.c.prediction_id).where(own).exists()
-    answer = select(func.trim(generations.c.answer, WHITE)).where(own).scalar_subquery()
+    answer = select(func.trim(generations.c.answer, WHITE)).where(own, *_judged()).scalar_subquery()
     return case((generated, answer), else_=predictions.c.label)
 
 
 def told() -> ColumnElement[str]:
-    """The label of a row, to be compared with `said`."""
-    generated = select(generations.c.prediction_id).where(
-        generations.c.prediction_id == labels.c.prediction_id
+    """The label of a row, to be compared with `said`; NULL where there is nothing to compare it with."""
+    own = generations.c.prediction_id == labels.c.prediction_id
+    generated = select(generations.c.prediction_id).where(own)
+    return case(
+        (generated.where(*_judged()).exists(), func.trim(labels.c.label, WHITE)),
+        (generated.exists(), None),
+        else_=labels.c.label,
     )
-    return case((generated.exists(), func.trim(labels.c.label, WHITE)), else_=labels.c.label)
+
+
+def _judged() -> tuple[ColumnElement[bool], ...]:
+    """Answers that can be right or wrong."""
+    answer = generations.c.answer
+    return answer.is_not(None), answer.not_like("sha256:%"), generations.c.finish_reason.in_(WHOLE)
 
 
 def insert_generations(connection: Connection, pairs: list[tuple[str, Generation]]) -> None:

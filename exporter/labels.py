@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, and_, select
 from exporter.database import lock_order, upsert
 from exporter.new_classes import Waiting, champion_labels, read_waiting, told, write_waiting
 from exporter.tables import labels, predictions, sealed_days, versions
+from trainer.decoder import TASK as GENERATION
 from trainer.tasks import load
 
 LabelStatus = Literal["stored", "new_label", "duplicate", "error"]
@@ -59,11 +60,13 @@ def record_labels(
     now: float,
     load: Callable[[], object] | None = None,
     learns: Callable[[str], bool] = lambda _: True,
+    kept: Callable[[str], str | None] = lambda text: text,
 ) -> list[LabelOutcome]:
     """Store (prediction id, label) rows, one outcome per row in their order; bad rows stop nobody else's.
 
     `load` brings answered predictions from the ledger to the database; it is called where an id is unknown.
     `learns` says whether a model takes in labels that it does not know yet; otherwise they are refused.
+    `kept` is how texts are stored: of a language model a label is one, held against the answer as it is kept.
     """
     if load is not None:
         with db.connect() as connection:
@@ -74,7 +77,7 @@ def record_labels(
     with db.begin() as connection:
         lock_order(connection, RECORDING)
         for chunk in _chunks(rows):
-            outcomes += _record_chunk(connection, chunk, source, now, learns)
+            outcomes += _record_chunk(connection, chunk, source, now, learns, kept)
     return outcomes
 
 
@@ -84,6 +87,7 @@ def _record_chunk(
     source: str,
     now: float,
     learns: Callable[[str], bool],
+    kept: Callable[[str], str | None],
 ) -> list[LabelOutcome]:
     ids = [key for key, _ in rows]
     answered = _answered(connection, ids)
@@ -97,7 +101,7 @@ def _record_chunk(
     outcomes = []
     new = []
     for key, given in rows:
-        label = _canonical(answered.get(key), given)
+        label = _canonical(answered.get(key), given, kept)
         if key in sealed:
             outcome = LabelOutcome(key, "error", _TOO_LATE, "sealed")
         else:
@@ -146,8 +150,10 @@ def _new(key: str, label: str, answered: _Answered, waiting: Mapping[str, Waitin
     return LabelOutcome(key, "new_label", " ".join(told(name, answered.known) for name in strange))
 
 
-def _canonical(answered: _Answered | None, label: str) -> str:
+def _canonical(answered: _Answered | None, label: str, kept: Callable[[str], str | None]) -> str:
     """The one spelling of a label; as it is where it has none."""
+    if answered is not None and answered.task == GENERATION:
+        return kept(label) or label
     with suppress(ValueError):
         return label if answered is None else load(answered.task).spelled(label)
     return label

@@ -32,6 +32,10 @@ class Keep:
     def words(self) -> bool:
         return self.policy in KEEPS_WORDS
 
+    def label(self, raw: str) -> str | None:
+        """A corrected answer as answers are kept; a hash or nothing could not be held against any."""
+        return self.text(storable(raw)) if self.words else raw
+
     def text(self, raw: str, *, in_place: bool = False) -> str | None:
         """None under "none", and where a pattern took too long: better no text than a name in it.
 

@@ -36,6 +36,7 @@ from exporter.labels import LabelOutcome, record_labels
 from exporter.ledger import Ledger
 from exporter.loader import Loader
 from exporter.outcomes import Outcomes
+from exporter.redact import Keep, keeping
 from exporter.service import Service
 from exporter.settings import ExporterSettings
 from exporter.tables import metadata
@@ -124,7 +125,8 @@ def serve(
             if start is not None:
                 start()
             stack.callback(stop)
-        record = _recorder(db, loader, learns)
+        keep = keeping(settings.store_text, settings.redact, timed_out=instruments.redaction_timeouts.inc)
+        record = _recorder(db, loader, learns, keep)
         app = application(service, record, settings, instruments, access)
         drain = Drain(service.drain, settings.drain_s, shared=inherited is not None)
         run(app, settings, listening, ready, drain)
@@ -181,10 +183,18 @@ def log_to_stderr() -> None:
 
 
 def _recorder(
-    db: Engine, loader: Loader, learns: Callable[[str], bool]
+    db: Engine, loader: Loader, learns: Callable[[str], bool], keep: Keep
 ) -> Callable[[Sequence[tuple[str, str]]], list[LabelOutcome]]:
     def record(rows: Sequence[tuple[str, str]]) -> list[LabelOutcome]:
-        return record_labels(db, rows, source="http", now=time.time(), load=loader.run_once, learns=learns)
+        return record_labels(
+            db,
+            rows,
+            source="http",
+            now=time.time(),
+            load=loader.run_once,
+            learns=learns,
+            kept=keep.label,
+        )
 
     return record
 

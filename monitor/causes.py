@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -54,6 +54,15 @@ def observe_causes(
         settle(connection, model, reason="requests fail no more often than is tolerated", now=now)
     else:
         notices.note(connection, model, now=now)
+
+
+def drop_unasked(connection: Connection, model: str, configured: Collection[str], now: float) -> None:
+    """Resolve the episodes of thresholds that the user has taken out: no check would look at them again."""
+    for episode in episodes.list_open(connection, model):
+        kind, _, metric = episode.cause.partition(":")
+        if kind == "threshold" and metric not in configured:
+            why = "the threshold is configured no more"
+            episodes.resolve(connection, model, reason=why, now=now, cause=episode.cause)
 
 
 def _mended(connection: Connection, model: str, found: Sequence[Evidence]) -> bool:

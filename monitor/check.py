@@ -19,7 +19,7 @@ from exporter.database import lock_order
 from exporter.tables import deployments
 from monitor import history, policy
 from monitor.asking import DECISIONS, ask_retrain, database_now, limits, queue, read_rung, situate
-from monitor.causes import observe_causes
+from monitor.causes import drop_unasked, observe_causes
 from monitor.evidence import Evidence
 from monitor.facts import Facts, Judged, judge_facts, prepare_facts, read_facts, report_facts
 from monitor.follow_up import follow_up
@@ -138,6 +138,7 @@ def _write(
             return None
         if facts.fresh_pager:
             history.begin_pager(connection, model, version, facts.alpha, now, settings.slices)
+        drop_unasked(connection, model, settings.thresholds, now)
         history.write_wealth(connection, model, version, judged.held, now)
         write_slice_references(connection, judged.grown, now)
         situation = replace(

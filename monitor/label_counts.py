@@ -37,7 +37,7 @@ def count_labels(connection: Connection, model: str, version: str) -> LabelCount
         connection.scalar(select(func.max(labels.c.seq))) or 0
     )  # read first: what comes now is counted later
     counts = (
-        func.count().label("rows"),
+        func.count(told()).label("rows"),
         func.count(case((told() == said(), 1))).label("right"),
         func.count(case((readable_text(), 1))).label("readable"),
         func.max(labels.c.seq).label("own_seq"),

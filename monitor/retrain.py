@@ -32,7 +32,8 @@ from monitor.lineage import holdout_uses
 from monitor.promotion import OvertakenError, act
 from monitor.records import Case
 from monitor.settings import ModelSettings, MonitorSettings
-from monitor.verdict import Intent, judge
+from monitor.verdict import Intent, Pairs, judge
+from monitor.verdict.rows import count
 from trainer.decoder.sealed import open_sealed
 from trainer.errors import TrainerError, VersionRefusedError
 from trainer.fitting.checkpoint import folder_of
@@ -254,13 +255,33 @@ def _decide(shop: Workshop, job: Job, version: str, pairing: Pairing) -> dict[st
         verdict=judge(intent, comparison, margin=shop.settings.margin),
         settings=shop.settings,
         labels_used=pairing.labels_used,
-        notes=(*pairing.notes(known), f"The hold-out of old traffic has decided {uses} times before."),
+        notes=(
+            *pairing.notes(known),
+            *selected(count(comparison.recent)),
+            f"The hold-out of old traffic has decided {uses} times before.",
+        ),
         at=_now(shop),
     )
     outcome = act(shop.db, case, now=shop.now)
     shutil.rmtree(shop.home / "jobs" / str(job.id), ignore_errors=True)
     _log.info("verdict", job=job.id, model=job.model, version=version, promote=outcome["promote"])
     return outcome
+
+
+def selected(recent: Pairs) -> tuple[str, ...]:
+    """What a person should know where the champion was right in none of the recent labelled rows.
+
+    >>> selected(Pairs(both=1, only_champion=0, only_challenger=9, neither=9))
+    ()
+    >>> selected(Pairs(both=0, only_champion=0, only_challenger=9, neither=9))[0][:48]
+    'The champion was right in none of the 18 recent '
+    """
+    if not recent.rows or recent.both or recent.only_champion:
+        return ()
+    return (
+        f"The champion was right in none of the {recent.rows} recent rows: if only wrong answers were "
+        "labelled, they cannot show what a challenger loses, and only the old traffic does.",
+    )
 
 
 def _now(shop: Workshop) -> float:

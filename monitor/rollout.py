@@ -20,7 +20,7 @@ from exporter.database import lock_order
 from exporter.errors import ChampionError
 from exporter.generation import said, told
 from exporter.settings import Mode
-from exporter.tables import labels, predictions
+from exporter.tables import labels, predictions, versions
 from exporter.trials import SHADOW, Trial, end_trial, read_trial, start_trial
 from monitor import records
 from monitor.asking import DECISIONS
@@ -29,6 +29,7 @@ from monitor.causes import settle
 from monitor.settings import ModelSettings
 from monitor.tables import jobs
 from monitor.verdict import RULES
+from trainer.decoder import TASK as GENERATION
 
 Ending = Literal["promoted", "rolled back", "not proven in time"]
 ALPHA = 0.05
@@ -80,7 +81,7 @@ def begin(
     connection: Connection, model: str, challenger: str, champion: str, settings: ModelSettings
 ) -> None:
     """Put a challenger that the verdict let through on the first stage of the model's rollout."""
-    mode = settings.rollout[0]
+    mode = _stages(connection, model, challenger, settings)[0]
     start_trial(connection, model, challenger, champion=champion, mode=mode, share=_share(mode, settings))
 
 
@@ -100,7 +101,8 @@ def _act(
 ) -> Look:
     if read_trial(connection, trial.model) != trial:  # somebody promoted, rolled back or looked meanwhile
         raise _OverError
-    following = _following(trial.mode, settings.rollout)
+    stages = _stages(connection, trial.model, trial.challenger, settings)
+    following = _following(trial.mode, stages)
     if decision.action == "promote" and following is not None:
         start_trial(
             connection,
@@ -137,6 +139,13 @@ def _ending(decision: CanaryDecision, *, expired: bool) -> Ending | None:
     if decision.action == "go on":
         return "not proven in time" if expired else None
     return "promoted" if decision.action == "promote" else "rolled back"
+
+
+def _stages(connection: Connection, model: str, version: str, settings: ModelSettings) -> Sequence[Mode]:
+    """Stages of the rollout. Nobody answers in a language model's shadow: a canary takes its place."""
+    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
+    manifest = connection.scalar(query) or {}
+    return ("canary",) if settings.rollout and manifest.get("task") == GENERATION else settings.rollout
 
 
 def _following(mode: Mode, rollout: Sequence[Mode]) -> Mode | None:
@@ -185,6 +194,7 @@ def _canary_gains(connection: Connection, trial: Trial) -> list[float]:
             predictions.c.version.in_(arms),
             predictions.c.role.in_(("champion", "canary")),
             predictions.c.at >= trial.started_at,
+            told().is_not(None),
         )
         .order_by(labels.c.seq)
         .limit(ROWS)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from exporter.blocks import HOUR_S, hour_of
 from exporter.database import clock
+from exporter.generation import said
 from exporter.tables import (
     deployment_events,
     deployments,
@@ -182,7 +183,7 @@ def _requests(connection: Connection, model: str, champion: str | None) -> list[
         .subquery()
     )
     query = (
-        select(drawn, predictions.c.text, predictions.c.label.label("predicted"), predictions.c.score)
+        select(drawn, predictions.c.text, said().label("predicted"), predictions.c.score)
         .outerjoin(labels, labels.c.prediction_id == drawn.c.prediction_id)
         .outerjoin(predictions, predictions.c.id == drawn.c.prediction_id)
         .where(labels.c.seq.is_(None))

@@ -145,7 +145,7 @@ def read_before(connection: Connection, span: Span, *, until_seq: int, rows: int
 def read_answers(connection: Connection, model: str, version: str, *, after_label_seq: int) -> Tally:
     """Right and wrong answers whose labels came after `after_label_seq`, which numbers labels."""
     counts = (
-        func.count().label("rows"),
+        func.count(told()).label("rows"),
         func.count(case((told() == said(), 1))).label("right"),
         func.min(labels.c.seq).label("first_seq"),
         func.max(labels.c.seq).label("last_seq"),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select
 
 from exporter.blocks import ROWS as BLOCK_ROWS
-from exporter.generation import said
+from exporter.generation import said, told
 from exporter.tables import blocks, labels, predictions, reference
 from monitor.answer_names import answer_names, numbered
 from monitor.errors import NoReferenceError
@@ -137,7 +137,7 @@ def _answered(model: str, version: str, *, order: Any = predictions.c.seq) -> Se
             order.label("order"),
             said().label("label"),
             *(predictions.c[name] for name in columns),
-            labels.c.label.label("truth"),
+            told().label("truth"),
         )
         .select_from(predictions.outerjoin(labels, labels.c.prediction_id == predictions.c.id))
         .where(predictions.c.model == model, predictions.c.version == version)

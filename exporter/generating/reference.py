@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from exporter.descriptors import describe
-from exporter.generation import FinishReason
+from exporter.generation import WHITE, FinishReason
 from exporter.sketch import Sketch, fit_sketch, from_bytes, to_bytes
 from exporter.sketches import ReplayedRow
 from trainer.decoder.sealed import ANSWERS, DecoderVersion
@@ -25,15 +25,18 @@ _SURE = 1.0  # the reference's column takes no NaN; nothing is bet on it
 
 
 def reference_rows(version: DecoderVersion, name: str) -> list[dict[str, Any]]:
-    """Rows of the table `reference`: its label is the answer. None where no answers were sealed."""
+    """Rows of the table `reference`: its label is the answer. None where no answers were sealed.
+
+    White space around an answer does not count, as in `exporter.generation.said`.
+    """
     return [
         {
             "model": version.manifest.model,
             "version": name,
             "row": number,
             "in_reference": row.in_reference,
-            "truth": row.label,
-            "label": answer,
+            "truth": None if row.label is None else row.label.strip(WHITE),
+            "label": answer.strip(WHITE),
             "score": _SURE,
             "scores": [],
             "similarity": None,

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from exporter import registry
 from exporter.labels import record_labels
+from exporter.redact import keeping
 from monitor.asking import database_now
 from monitor.commands import Context, Outcome, known
 from monitor.errors import MonitorError
@@ -53,12 +54,14 @@ def labels(context: Context, *, file: Path) -> Outcome:
     """Record a file of labels; report refused rows, keep the rest, skip rows not filled in yet."""
     rows = list(_read_labels(file))
     told = [row for row in rows if row[2]]
+    exporter = context.settings.exporter
     outcomes = record_labels(
         context.db,
         [(id_, label) for _, id_, label in told],
         source="file",
         now=time.time(),
         learns=context.settings.learns,
+        kept=keeping(exporter.store_text, exporter.redact).label,
     )
     refused = [
         asdict(one) | {"line": line}

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
+from exporter.generation import said, told
 from exporter.tables import blocks, labels, predictions, reference
 from monitor.explain.examples import Embeddings
 from monitor.explain.texts import readable
 from monitor.windows import Floats
 
-_COLUMNS = ("seq", "id", "text", "label", "score", "similarity", "embedding", "metadata")
+_COLUMNS = ("seq", "id", "text", "score", "similarity", "embedding", "metadata")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,11 @@ def sample_rows(
     Rows that no block counts yet are left out, unless there is no block at all: then the newest.
     """
     query = (
-        select(*(predictions.c[name] for name in _COLUMNS), labels.c.label.label("truth"))
+        select(
+            *(predictions.c[name] for name in _COLUMNS),
+            func.coalesce(said(), "").label("label"),
+            told().label("truth"),
+        )
         .outerjoin_from(predictions, labels, labels.c.prediction_id == predictions.c.id)
         .where(predictions.c.model == model, predictions.c.version == version)
     )

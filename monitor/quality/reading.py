@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, Row, Select, exists, select
 
-from exporter.generation import said
+from exporter.generation import said, told
 from exporter.tables import labels, predictions, reference
 from monitor.answer_names import ANOTHER, answer_names, numbered
 from monitor.quality.correctness import Bools, Curve, Labelled, Served, reference_curve
@@ -119,7 +119,8 @@ def read_rows(
 ) -> Rows:
     """Rows with since_seq < seq <= until_seq (None: the newest), of these (with a label only) the `last`.
 
-    Raises UnknownModelVersionError.
+    Without generated answers of which nobody could say whether they are right. Raises
+    UnknownModelVersionError.
     """
     names = answer_names(db, model, version)
     narrow = ("seq", "id", "label", "score", "similarity", "metadata")
@@ -167,7 +168,7 @@ def _answered(
     chosen = (said().label("label") if name == "label" else predictions.c[name] for name in columns)
     query: Select[Any] = select(*chosen)
     query = query.where(predictions.c.model == model, predictions.c.version == version)
-    query = query.where(predictions.c.seq > since_seq)
+    query = query.where(predictions.c.seq > since_seq, said().is_not(None))
     if until_seq is not None:
         query = query.where(predictions.c.seq <= until_seq)
     if told_only:
@@ -180,7 +181,7 @@ def _joined(query: Select[Any]) -> Select[Any]:
     """With the label of each row and the draw that asked for it, where there are any."""
     asked = ("probability", "draw", "first_seq", "last_seq", "rate")
     return (
-        query.add_columns(labels.c.label.label("truth"), labels.c.at.label("labelled_at"))
+        query.add_columns(told().label("truth"), labels.c.at.label("labelled_at"))
         .add_columns(*(label_requests.c[name] for name in asked), label_requests.c.at.label("asked_at"))
         .select_from(
             predictions.outerjoin(labels, labels.c.prediction_id == predictions.c.id).outerjoin(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 
 from exporter.database import lock_order
+from exporter.generation import said
 from exporter.labels import RECORDING, leaving
 from exporter.tables import labels, predictions
 from monitor.errors import DrawnMeanwhileError, LabelCountError, NothingToLabelError
@@ -38,7 +39,7 @@ class LabelRequest:
 
     id: str
     text: str | None  # None where the text policy kept none: look it up by id
-    predicted: str
+    predicted: str  # "" where no whole answer was kept
     strategy: Strategy
     probability: float
     why: str
@@ -154,7 +155,7 @@ def _leaving(connection: Connection, ids: Sequence[str]) -> set[str]:
 
 
 def _texts(db: Engine, ids: list[str]) -> dict[str, tuple[str | None, str]]:
-    query = select(predictions.c.id, predictions.c.text, predictions.c.label)
+    query = select(predictions.c.id, predictions.c.text, func.coalesce(said(), "").label("label"))
     found: dict[str, tuple[str | None, str]] = {}
     with db.connect() as connection:
         for start in range(0, len(ids), _CHUNK):

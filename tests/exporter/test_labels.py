@@ -3,13 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from exporter import registry
 from exporter.labels import record_labels
 from exporter.loader import store
 from exporter.new_classes import FORGOTTEN_S, MOST, read_names
-from exporter.tables import labels
+from exporter.redact import keeping
+from exporter.tables import labels, versions
 from tests.exporter.conftest import deploy
 from tests.exporter.rows import prediction
 from tests.exporter.versions import build_version
@@ -54,6 +55,23 @@ def test_the_same_label_again_changes_nothing_and_another_one_is_a_conflict(
         ("error", "conflict"),
     ]
     assert record(db, ("p0", "yes"), ("p0", "no")) == [("duplicate", None), ("error", "conflict")]
+
+
+def test_a_corrected_answer_is_kept_as_answers_are(tmp_path: Path, db: Engine) -> None:
+    prepared(db, tmp_path)
+    with db.begin() as connection:
+        written = {"task": "text-generation", "labels": []}
+        connection.execute(update(versions).values(manifest=written))
+    for id_, policy in (("p0", "redacted"), ("p1", "full"), ("p2", "hash")):
+        given = [(id_, "write to ann@example.org")]
+        kept = keeping(policy, {}).label  # type: ignore[arg-type]
+        record_labels(db, given, source="test", now=9.0, kept=kept)
+        (again,) = record_labels(db, given, source="test", now=9.0, kept=kept)
+        assert again.status == "duplicate"
+    with db.connect() as connection:
+        held = dict(connection.execute(select(labels.c.prediction_id, labels.c.label)).all())
+    whole = "write to ann@example.org"
+    assert held == {"p0": "write to [email]", "p1": whole, "p2": whole}
 
 
 def test_an_unknown_id_is_looked_for_in_the_ledger_first(tmp_path: Path, db: Engine) -> None:

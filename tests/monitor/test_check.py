@@ -236,6 +236,23 @@ def test_an_evidently_threshold_fires_asks_for_a_retrain_and_is_resolved_when_it
     assert "threshold:drift_characters" in causes
 
 
+def test_a_threshold_that_was_taken_out_of_the_configuration_alerts_and_retrains_no_more(
+    stream: Stream,
+) -> None:
+    kept = SETTINGS.model_copy(update={"thresholds": {"drift_characters": 0.5}})
+    with stream.db.begin() as connection:
+        for cause in ("threshold:drift_characters", "drift"):
+            episodes.observe(
+                connection, model="router", version="v1", cause=cause, signal="page", lasting=False,
+                detail={"onset_seq": 1}, now=1e9,
+            )  # fmt: skip
+    for settings, left in ((kept, ["threshold:drift_characters", "drift"]), (SETTINGS, ["drift"])):
+        stream.send(100)
+        stream.check(settings)
+        with stream.db.connect() as connection:
+            assert [one.cause for one in episodes.list_open(connection, "router")] == left
+
+
 def test_a_period_is_judged_when_it_is_over_whatever_its_rows(stream: Stream) -> None:
     settings = SETTINGS.model_copy(update={"period": 3600.0})
     stream.send(3000)

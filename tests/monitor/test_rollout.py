@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Engine, insert, select, update
 
 from exporter import registry
 from exporter.database import clock
+from exporter.generation import insert_generations
 from exporter.labels import record_labels
 from exporter.prediction import Prediction, columns
 from exporter.settings import Mode
@@ -20,6 +22,7 @@ from monitor import rollout
 from monitor.settings import ModelSettings
 from monitor.tables import jobs, verdicts
 from monitor.verification import verify
+from tests.monitor.test_compare_answers import generation
 
 MODEL = "router"
 LABELS = ["no", "yes"]
@@ -203,3 +206,31 @@ def test_each_ending_is_a_record_that_is_judged_again(tried: Engine) -> None:
 def test_stages_have_one_order(stages: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):
         ModelSettings.model_validate({"rollout": stages})
+
+
+@pytest.mark.parametrize("stages", [("shadow",), ("shadow", "canary"), ("canary",)])
+def test_a_language_model_is_tried_as_a_canary_for_nobody_answers_in_its_shadow(
+    stages: tuple[Mode, ...], tried: Engine
+) -> None:
+    with tried.begin() as connection:
+        written = {"task": "text-generation", "labels": []}
+        connection.execute(update(versions).where(versions.c.version == "v2").values(manifest=written))
+        rollout.begin(connection, MODEL, "v2", "v1", settings(*stages))
+    found = rollout.find_trial(tried, MODEL)
+    assert found is not None
+    assert (found.mode, found.share) == ("canary", 0.3)
+    traffic(tried, 400, right={"v1": 0.5, "v2": 0.9})
+    seen = look(tried, settings(*stages))
+    assert seen is not None
+    assert seen.ending == "promoted"
+
+
+def test_answers_that_nobody_can_judge_prove_no_canary(tried: Engine) -> None:
+    begin(tried, "canary")
+    traffic(tried, 40, right={"v1": 0.5, "v2": 0.9})
+    with tried.begin() as connection:
+        ids = connection.scalars(select(predictions.c.id)).all()
+        insert_generations(connection, [(id_, replace(generation("stop"), answer=None)) for id_ in ids])
+    trial = rollout.find_trial(tried, MODEL)
+    assert trial is not None
+    assert rollout.read_gains(tried, trial) == []

