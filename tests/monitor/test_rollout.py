@@ -22,7 +22,7 @@ from monitor import rollout
 from monitor.settings import ModelSettings
 from monitor.tables import jobs, verdicts
 from monitor.verification import verify
-from tests.monitor.test_compare_answers import generation
+from tests.monitor.generations import generation
 
 MODEL = "router"
 LABELS = ["no", "yes"]

@@ -19,8 +19,8 @@ from monitor.quality.reading import read_rows
 from monitor.quality.requests import next_labels
 from monitor.tallies import read_answers
 from monitor.windows import read_labelled
+from tests.monitor.generations import generation
 from tests.monitor.test_compare import NEW, record
-from tests.monitor.test_compare_answers import generation
 from trainer.decoder.sealed import ANSWERS
 from trainer.generation.answers import write_answers
 from trainer.rows import HoldoutRow, write_holdout
