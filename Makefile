@@ -49,6 +49,7 @@ bench-serving: $(READY)
 	$(BIN)/python -m tests.benchmarks endurance million
 
 bench-trainer: $(READY)
+	$(BIN)/python -m tests.benchmarks data_gate
 	$(BIN)/python -m tests.benchmarks trainer
 	$(BIN)/python -m tests.benchmarks forgetting
 	$(BIN)/python -m tests.benchmarks head_quality

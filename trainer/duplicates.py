@@ -2,7 +2,7 @@
 
 Exact, not sketched: the Jaccard similarity of the texts' sets of shingles, as in Lee et al. (2022),
 "Deduplicating training data makes language models better", found by a prefix-filtered join (Bayardo, Ma,
-Srikant 2007). Time grows with the texts' lengths, not with the number of pairs.
+Srikant 2007; Xiao, Wang, Lin, Yu 2008). Time grows with the texts' lengths, not with the number of pairs.
 """
 
 from __future__ import annotations
@@ -73,11 +73,8 @@ def near_duplicates(
     >>> near_duplicates(["What is my balance?", "Flip a coin for me, now"], ["flip a coin for me now!"])
     {0: 1}
     """
-    sets = [likeness.shingles(text) for text in held_out]
-    index = _Index(sets, likeness.limit)
-    for position, one in enumerate(sets):
-        index.add(position, one)
-    others = ((place, likeness.shingles(text)) for place, text in enumerate(trained))
+    index = _filled([likeness.shingles(text) for text in held_out], likeness.limit)
+    others = ((place, index.ranked(likeness.shingles(text))) for place, text in enumerate(trained))
     found = ((place, next(index.near(other), None)) for place, other in others)
     return {place: position for place, position in found if position is not None}
 
@@ -88,13 +85,10 @@ def repeated(held_out: Sequence[str], trained: Iterable[str], likeness: Likeness
     >>> repeated(["What is my balance?", "Flip a coin for me, now"], ["flip a coin for me now!"])
     {1}
     """
-    sets = [likeness.shingles(text) for text in held_out]
-    index = _Index(sets, likeness.limit)
-    for position, one in enumerate(sets):
-        index.add(position, one)
+    index = _filled([likeness.shingles(text) for text in held_out], likeness.limit)
     found: set[int] = set()
     for text in trained:
-        found.update(index.near(likeness.shingles(text), without=found))
+        found.update(index.near(index.ranked(likeness.shingles(text)), without=found))
     return found
 
 
@@ -107,7 +101,7 @@ def repeats(texts: Sequence[str], likeness: Likeness) -> dict[int, int]:
     sets = [likeness.shingles(text) for text in texts]
     index = _Index(sets, likeness.limit)
     found: dict[int, int] = {}
-    for position, one in enumerate(sets):
+    for position, one in enumerate(map(index.ranked, sets)):
         first = next(index.near(one), None)
         if first is None:
             index.add(position, one)
@@ -126,30 +120,66 @@ def jaccard(one: Shingles, other: Shingles) -> float:
     return shared / (len(one) + len(other) - shared) if shared else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A set by the ranks of its members, rarest first; unknown ones, which no other set has, come before."""
+
+    ranks: list[int]
+    members: frozenset[int]
+    size: int  # with those that are unknown
+
+
 class _Index:
     """Sets by their rarest members: two sets above the limit share one of the rarest of each."""
 
     def __init__(self, sets: Iterable[Shingles], limit: float) -> None:
-        self._frequency = Counter(shingle for one in sets for shingle in one)
+        frequency = Counter(shingle for one in sets for shingle in one)
+        by_rarity = sorted(frequency, key=lambda shingle: (frequency[shingle], shingle))
+        self._rank = {shingle: rank for rank, shingle in enumerate(by_rarity)}
         self._limit = limit
-        self._rare: dict[str, list[int]] = defaultdict(list)
-        self._sets: dict[int, Shingles] = {}
+        self._rare: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # of a rank
+        self._sets: dict[int, _Ranked] = {}
 
-    def add(self, position: int, one: Shingles) -> None:
+    def ranked(self, one: Shingles) -> _Ranked:
+        ranks = sorted([self._rank[shingle] for shingle in one if shingle in self._rank])
+        return _Ranked(ranks, frozenset(ranks), len(one))
+
+    def add(self, position: int, one: _Ranked) -> None:
         self._sets[position] = one
-        for shingle in self._rarest(one):
-            self._rare[shingle].append(position)
+        for place, rank in self._rarest(one):
+            self._rare[rank].append((position, one.size - place, one.size))
 
-    def near(self, other: Shingles, *, without: set[int] | frozenset[int] = frozenset()) -> Iterator[int]:
+    def near(self, other: _Ranked, *, without: set[int] | frozenset[int] = frozenset()) -> Iterator[int]:
         """Positions of the sets above the limit, each once, except those of `without`."""
-        places = (place for shingle in self._rarest(other) for place in self._rare.get(shingle, ()))
-        for place in dict.fromkeys(places):
-            if place not in without and jaccard(self._sets[place], other) > self._limit:
-                yield place
+        seen, limit = set(without), self._limit
+        for place, rank in self._rarest(other):
+            behind = other.size - place
+            for position, behind_there, size in self._rare.get(rank, ()):
+                if position in seen:
+                    continue
+                seen.add(position)
+                # All members before the first shared one differ (Xiao et al. 2008).
+                most = 1 + min(behind, behind_there)
+                if most > limit * (other.size + size - most) and self._likeness(position, other) > limit:
+                    yield position
 
-    def _rarest(self, one: Shingles) -> list[str]:
-        kept = len(one) - math.ceil(self._limit * len(one)) + 1
-        return sorted(one, key=lambda shingle: (self._frequency[shingle], shingle))[:kept]
+    def _likeness(self, position: int, other: _Ranked) -> float:
+        """As `jaccard`."""
+        one = self._sets[position]
+        shared = len(one.members & other.members)
+        return shared / (one.size + other.size - shared) if shared else 0.0
+
+    def _rarest(self, one: _Ranked) -> Iterator[tuple[int, int]]:
+        """(place among all members from 1, rank) of the members that a set above the limit may share."""
+        kept, unknown = one.size - math.ceil(self._limit * one.size) + 1, one.size - len(one.ranks)
+        return enumerate(one.ranks[: max(0, kept - unknown)], unknown + 1)
+
+
+def _filled(sets: Sequence[Shingles], limit: float) -> _Index:
+    index = _Index(sets, limit)
+    for position, one in enumerate(sets):
+        index.add(position, index.ranked(one))
+    return index
 
 
 def _runs(parts: Sequence[str], length: int, glue: str) -> Shingles:

@@ -103,6 +103,16 @@ class BudgetError(TrainerError):
         )
 
 
+class FleetError(TrainerError):
+    """A process of a training that several share is gone."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"A process of this training ended or could not be reached ({why}). Train again: it goes on from "
+            "its checkpoint. Where memory was short, lower [fit] processes."
+        )
+
+
 class TrackerError(TrainerError):
     """A tracker of training runs that cannot be reached, or whose package is missing."""
 

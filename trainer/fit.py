@@ -73,7 +73,7 @@ def fit(
     from which an interrupted training of the same is resumed; `clock` says seconds. Raises any TrainerError.
     """
     use_threads(spec.fit.threads)
-    check_precision(spec.fit)
+    spec = spec.model_copy(update={"fit": on_this_processor(spec.fit)})
     start = start_of(base, parent if spec.fit.start == "parent" else None)
     ids = encode(tokenizer(base / "tokenizer.json", spec.model.max_tokens), [row.text for row in rows])
     model = start.encoder()
@@ -157,13 +157,15 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def check_precision(fit: FitTable) -> None:
-    """SpecError where bfloat16 is asked of a processor that would only emulate it."""
+def on_this_processor(fit: FitTable) -> FitTable:
+    """With the precision of this processor; SpecError where it would only emulate the bfloat16 asked for."""
     import torch
 
-    if fit.precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+    has = torch.cpu._is_avx512_bf16_supported()
+    if fit.precision == "bf16" and not has:
         problem = "this processor has no bfloat16 (avx512_bf16)"
-        raise SpecError("the spec", "fit.precision", problem, 'Use "fp32".')
+        raise SpecError("the spec", "fit.precision", problem, 'Use "auto".')
+    return fit.model_copy(update={"precision": "bf16" if has and fit.precision != "fp32" else "fp32"})
 
 
 def _first(model: Any, fit: FitTable) -> int | None:

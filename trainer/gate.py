@@ -65,6 +65,7 @@ def look(
         embeddings=embeddings,
         task=spec.model.task,
         traffic=traffic,
+        presidio=spec.data.presidio,
     )
     return examine(data, spec.data.on_finding)
 
@@ -102,6 +103,7 @@ class DataGate:
             lengths=self._tokens([row.text for row in rows]),
             max_tokens=self._spec.model.max_tokens,
             task=self._spec.model.task,
+            presidio=self._spec.data.presidio,
         )
         others = [kind for kind in kinds() if kind != EMBEDDED]
         self.findings = examine(data, self._spec.data.on_finding, only=others)

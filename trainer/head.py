@@ -65,10 +65,11 @@ def fit_head(
     weights: Array | None = None,
     anchor: Anchor | None = None,
     strength: float = STRENGTH,
+    tolerance: float = TOLERANCE,
 ) -> Head:
     """Fit by L-BFGS, deterministically; truth: [rows] label numbers, or [rows, classes] of 0 and 1,
     each label with a logistic head of its own; weights: [rows], 1 where not given; strength: inverse of the
-    penalty of a head that is not anchored.
+    penalty of a head that is not anchored; tolerance: largest slope, per row, at which the fit ends.
 
     Minimises the summed cross-entropy and half the weighted squared distance to zero or, anchored, to the
     anchor (L2-SP: Li, Grandvalet, Davoine 2018, arXiv:1802.01483). An anchored head keeps the anchor's
@@ -95,7 +96,7 @@ def fit_head(
         1, user_api="blas"
     ):  # two threads took 1.0 s where one took 0.4: they wait, spinning
         found = minimize(
-            loss, loss.first(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": TOLERANCE}
+            loss, loss.first(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": tolerance}
         )
     head = loss.head(found.x)
     return _undivided(head, truth) if truth.ndim == 2 and anchor is None else head

@@ -20,21 +20,23 @@ DAY_S = 86_400.0
 
 
 def replay(rows: Sequence[Row], fit: FitTable) -> list[Row]:
-    """All rows of traffic and as many base rows as `fit` allows, in their order.
+    """All rows of traffic, or the newest that `fit` pays for, and as many base rows as it allows; in order.
 
     The same share of every class and, within it, of every slice; the same rows and seed give the same ones.
 
     >>> rows = [Row(text=str(n), label="ab"[n % 2], origin="base") for n in range(10)]
-    >>> len(replay(rows, FitTable(replay_rows=4))), len(replay(rows, FitTable()))
-    (4, 10)
+    >>> [len(replay(rows, fit)) for fit in (FitTable(replay_rows=4), FitTable(budget_labels=6), FitTable())]
+    [4, 6, 10]
     """
     base = [number for number, row in enumerate(rows) if row.origin == "base"]
-    limit = replayed(len(base), len(rows) - len(base), fit)
-    if limit == len(base):
+    traffic = [number for number, row in enumerate(rows) if row.origin == "traffic"]
+    newest = sorted(traffic, key=lambda number: (-(rows[number].at or 0.0), -number))[: fit.budget_labels]
+    limit = replayed(len(base), len(newest), fit)
+    if limit == len(base) and len(newest) == len(traffic):
         return list(rows)
     rng = np.random.default_rng(fit.seed)
-    kept = set(_spread(_within(rows, base, rng))[:limit])
-    return [row for number, row in enumerate(rows) if row.origin == "traffic" or number in kept]
+    kept = {*newest, *_spread(_within(rows, base, rng))[:limit]}
+    return [row for number, row in enumerate(rows) if number in kept]
 
 
 def replayed(base: int, traffic: int, fit: FitTable) -> int:
@@ -45,6 +47,7 @@ def replayed(base: int, traffic: int, fit: FitTable) -> int:
     """
     share = REPLAY if fit.replay is None and fit.anchor > 0 else fit.replay
     limit = base if fit.replay_rows is None else min(base, fit.replay_rows)
+    limit = limit if fit.budget_labels is None else min(limit, fit.budget_labels - traffic)
     return limit if share is None or not traffic else min(limit, round(traffic * share / (1 - share)))
 
 

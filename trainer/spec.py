@@ -74,6 +74,7 @@ class DataTable(_Table):
     label: str = "label"
     slices: tuple[str, ...] = ()  # other columns: figures for each of their values, replay by them
     general: Path | None = None  # labelled rows of what the model must never forget
+    presidio: bool = False  # look for personal data by its patterns, too (an extra)
     on_finding: dict[str, Action] = Field(default_factory=dict)  # kind of trainer/findings -> what is done
 
     @field_validator("on_finding")
@@ -163,6 +164,8 @@ class TrainSpec(_Table):
         """A key that the task does not read is refused, not ignored."""
         if self.model.task != GENERATION and self.generation != GenerationTable():
             raise ValueError(f"[generation] goes with [model] task = {GENERATION!r}")
+        if self.data.presidio and self.model.task in {GENERATION, TAGGING}:
+            raise ValueError(f"[data] presidio is not for {self.model.task}")
         usual = FitTable()
         fit = {key for key in FitTable.model_fields if getattr(self.fit, key) != getattr(usual, key)}
         if self.model.task == GENERATION and (strange := sorted(fit - OF_EVERY_TASK)):

@@ -24,7 +24,8 @@ python -m tests.benchmarks.endurance PART           kills, restarts, swaps, a mi
 python -m tests.benchmarks.llm_task FOLDER          what a decoder of 135M learns of the house format, by LoRA
 python -m tests.benchmarks.adapter_swap BASE ADAPTER  a LoRA adapter swapped in genai, beside torch
 python -m tests.benchmarks.crossfit                 how often a cross-fitted equal is promoted
-python -m tests.benchmarks.trainer                  rungs, learning rate, padding, bf16 on real text
+python -m tests.benchmarks.trainer                  rungs, learning rate, padding, bf16, R-Drop on real text
+python -m tests.benchmarks.data_gate                flipped labels and leaks that the data gate finds
 python -m tests.benchmarks.trainer_faults           kill -9 of a training at twelve points
 python -m tests.benchmarks.forgetting               three domains arrive: what is forgotten
 python -m tests.benchmarks.head_quality             accuracy and calibration of a head

@@ -4,6 +4,7 @@ python -m tests.benchmarks.trainer rung DATA RUNG [--rows N] [--epochs N]   a se
 python -m tests.benchmarks.trainer rate DATA [--rows N] [--points N]        range test beside a grid, adapter
 python -m tests.benchmarks.trainer padding DATA                             padded over useful tokens
 python -m tests.benchmarks.trainer precision DATA                           steps of bf16 over those of fp32
+python -m tests.benchmarks.trainer regularisation DATA [--rows N]           NEFTune and R-Drop beside neither
 python -m tests.benchmarks.trainer                                          all; an hour of one core
 """
 
@@ -30,7 +31,7 @@ from tests.benchmarks.clinc import data_folder
 from trainer.artifact import open_version
 from trainer.calibrate import ece
 from trainer.encoder import embed, load_encoder
-from trainer.fit import use_threads
+from trainer.fit import on_this_processor, use_threads
 from trainer.fitting.loop import Parts, Training
 from trainer.fitting.objective import row_losses
 from trainer.fitting.rate import SHARE, range_test
@@ -171,7 +172,7 @@ def bench(data: str, rows: int, fit: FitTable) -> Bench:
 
 def rate(data: str, *, rows: int, points: int) -> None:
     """The range test's learning rate against a grid's best, by accuracy on the fixed test part."""
-    fit = FitTable(epochs=2, threads=1)
+    fit = on_this_processor(FitTable(epochs=2, threads=1))
     given = bench(data, rows, fit)
     began = time.process_time()
     sweep = range_test(given.training(fit, 0.0), frozen=given.losses())
@@ -188,6 +189,7 @@ def rate(data: str, *, rows: int, points: int) -> None:
         chosen=sweep["chosen"],
         points_behind_best=round(100 * (best - chosen["accuracy"]), 2),
         share_of_an_epoch_rows=SHARE,
+        precision=fit.precision,
         share_of_an_epoch_cpu=round(sweep_s / epoch_s, 3),
         grid=found,
     )
@@ -230,6 +232,24 @@ def precision(data: str) -> None:
     )
 
 
+def regularisation(data: str, *, rows: int, seeds: int = 2) -> None:
+    """Accuracy of adapters with NEFTune, with R-Drop and with neither."""
+    arms: dict[str, dict[str, float]] = {
+        "neither": {}, "NEFTune 5": {"neftune_alpha": 5.0}, "R-Drop 1": {"rdrop_alpha": 1.0}
+    }  # fmt: skip
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
+    given = bench(data, rows, FitTable(threads=1))
+    for seed in range(seeds):
+        for name, more in arms.items():
+            fit = on_this_processor(FitTable.model_validate({"epochs": 3, "threads": 1, "seed": seed} | more))
+            found[name].append(_accuracy(given, fit, 8e-3))
+    means = {
+        name: round(100 * float(np.mean([one["accuracy"] for one in each])), 2)
+        for name, each in found.items()
+    }
+    say("regularisation", data=data, rows=rows, rate=8e-3, accuracy=means, runs=found)
+
+
 def everything() -> None:
     """All figures."""
     for data in LABEL:
@@ -238,13 +258,16 @@ def everything() -> None:
         for name, epochs in (("head", 1), ("layers", 3), ("adapter", 3), ("auto", 3)):
             rung(data, name, rows=None, epochs=epochs, fit={})
         rung(data, "full", rows=2000, epochs=2, fit={})
+        regularisation(data, rows=2000)
     precision("banking77")
 
 
 def main(arguments: list[str]) -> None:
     """Run one figure, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("figure", nargs="?", choices=["rung", "rate", "padding", "precision"])
+    parser.add_argument(
+        "figure", nargs="?", choices=["rung", "rate", "padding", "precision", "regularisation"]
+    )
     parser.add_argument("data", nargs="?", choices=list(LABEL), default="banking77")
     parser.add_argument("rung", nargs="?", default="adapter")
     parser.add_argument("--rows", type=int)
@@ -258,6 +281,7 @@ def main(arguments: list[str]) -> None:
         "rate": lambda: rate(given.data, rows=given.rows or 2000, points=given.points),
         "padding": lambda: padding(given.data),
         "precision": lambda: precision(given.data),
+        "regularisation": lambda: regularisation(given.data, rows=given.rows or 2000),
     }
     figures[given.figure]()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ CLEAN = [
     ("send me the bill again", "invoice"),
     ("i was charged for nothing", "invoice"),
 ]
+ENGLISH = [(f"what is on the screen of desk {number}?", "hardware") for number in range(10)]
 
 
 def rows_of(*pairs: tuple[str, str]) -> list[Row]:
@@ -51,6 +53,17 @@ CASES: list[tuple[str, Data, tuple[int, ...]]] = [
         "foreign_script",
         Data(rows=rows_of(*varied(30), ("мой экран чёрный", "hardware"), ("42", "invoice"))),
         (30, 31),
+    ),
+    (
+        "foreign_language",
+        Data(
+            rows=rows_of(
+                *ENGLISH,
+                ("wo ist die Karte, die ich verloren habe", "hardware"),
+                ("mais je ne suis pas dans le train", "invoice"),
+            )
+        ),
+        (10, 11),
     ),
     ("personal_data", Data(rows=rows_of(*CLEAN, ("write to ann@example.org", "invoice"))), (4,)),
     (
@@ -193,6 +206,11 @@ def test_the_script_of_most_letters(text: str, name: str) -> None:
     assert script(text) == name
 
 
+def test_texts_of_several_languages_have_no_foreign_one() -> None:
+    german = [("wo ist die Karte, die ich verloren habe", "hardware")] * 3
+    assert found("foreign_language", Data(rows=rows_of(*ENGLISH, *german))) is None
+
+
 def test_the_leaks_of_banking77_are_found() -> None:
     """All 25 rows that are word for word in both parts; 378 test rows have a near-duplicate (J >= 0.7)."""
     file = data_folder() / "banking77" / "data.jsonl"
@@ -207,3 +225,20 @@ def test_the_leaks_of_banking77_are_found() -> None:
     assert finding is not None
     assert "25 word for word" in finding.message
     assert len(finding.rows) > 400
+
+
+def test_presidio_is_named_where_it_is_not_installed() -> None:
+    if importlib.util.find_spec("presidio_analyzer"):
+        pytest.skip("presidio is installed here")
+    with pytest.raises(SpecError, match=r"data\.presidio: presidio is not installed.*trueup\[personal\]"):
+        found("personal_data", Data(rows=rows_of(*CLEAN), presidio=True))
+
+
+def test_presidio_knows_more_kinds_than_the_core() -> None:
+    pytest.importorskip("presidio_analyzer")
+    texts = [("paid from 1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", "a"), ("my nhs number is 943 476 5919", "b")]
+    finding = found("personal_data", Data(rows=rows_of(*texts, ("hello world", "a")), presidio=True))
+    assert finding is not None
+    assert finding.rows == (0, 1)
+    assert "crypto 1" in finding.message
+    assert "uk_nhs 1" in finding.message

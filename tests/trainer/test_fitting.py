@@ -14,8 +14,9 @@ from tests.trainer.conftest import fit_toy
 from trainer.artifact import RANGE_TEST, TRAINED
 from trainer.encoder import embed, load_encoder
 from trainer.errors import SpecError, TrackerError
+from trainer.fit import on_this_processor
 from trainer.fitting.loop import Parts, Training
-from trainer.fitting.objective import Anchor, row_losses
+from trainer.fitting.objective import Anchor, disagreement, row_losses
 from trainer.fitting.rate import HIGHEST, LOWEST, SHARE, range_test
 from trainer.fitting.schedules import SHAPES, share
 from trainer.fitting.table import Deep, FitTable
@@ -28,10 +29,13 @@ from trainer.tokens import encode, tokenizer
 SpecFor = Callable[..., TrainSpec]
 
 
-def _training(spec: TrainSpec, rows: list[Row], rung: Deep, rate: float = 1e-3) -> Training:
+def _training(
+    spec: TrainSpec, rows: list[Row], rung: Deep, rate: float = 1e-3, *, sets: bool = False
+) -> Training:
     base = Path(spec.model.base)
     ids = encode(tokenizer(base / "tokenizer.json", 16), [row.text for row in rows])
     truth = np.array([row.label == "metal" for row in rows], dtype=np.int64)
+    truth = np.eye(2)[truth].astype(np.float32) if sets else truth
     model = load_encoder(base)
     first = first_trained(model, spec.fit, rung)
     frozen = embed(model, ids, layer=first, tick=lambda *_: None)
@@ -158,6 +162,26 @@ def test_bf16_is_refused_where_the_processor_would_emulate_it(
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
     with pytest.raises(SpecError, match=r"fit\.precision: this processor has no bfloat16"):
         fit_toy(spec_for(precision="bf16"), rows, tmp_path)
+    assert fit_toy(spec_for(), rows, tmp_path).report["precision"] == "fp32"
+
+
+def test_bf16_is_taken_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    assert on_this_processor(FitTable()).precision == "bf16"
+    assert on_this_processor(FitTable(precision="fp32")).precision == "fp32"
+
+
+@pytest.mark.parametrize("sets", [False, True])
+def test_rdrop_teaches_two_passes_to_agree(sets: bool, spec_for: SpecFor, rows: list[Row]) -> None:
+    def apart(alpha: float) -> float:
+        training = _training(spec_for(rdrop_alpha=alpha, dropout=0.3, epochs=8), rows, "full", sets=sets)
+        for batch in training.batches():
+            training.step(batch, 3e-3)
+        training.trained.module.train()
+        twice = training.trained.head(training.trained.embed([*range(60), *range(60)]))
+        return float(disagreement(twice, sets=sets).detach())
+
+    assert apart(5.0) < apart(0.0) / 2
 
 
 def test_a_tracker_that_is_not_installed_is_named(spec_for: SpecFor, rows: list[Row], tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def test_an_anchored_training_replays_a_quarter_unless_it_may_keep_nothing() -> 
     assert len(replay(rows, FitTable())) == 180
 
 
+def test_a_budget_of_labels_takes_the_newest_traffic_then_old_rows() -> None:
+    rows = [Row(text=f"o{n}", label="ab"[n % 2]) for n in range(10)]
+    rows += [Row(text=f"n{n}", label="c", at=float(n % 3), origin="traffic") for n in range(6)]
+    assert [row.text for row in replay(rows, FitTable(budget_labels=4))] == ["n1", "n2", "n4", "n5"]
+    kept = Counter(row.label for row in replay(rows, FitTable(budget_labels=10)))
+    assert kept == {"a": 2, "b": 2, "c": 6}
+
+
 @pytest.mark.parametrize("fit", [{"replay": 0.01}, {"replay": 0.0}, {"replay": 0.04, "anchor": 1.0}])
 def test_less_than_the_floor_is_refused(fit: dict[str, float]) -> None:
     tables = {"model": {"name": "toy"}, "data": {"train": "toy.jsonl"}, "fit": fit}

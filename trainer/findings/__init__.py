@@ -37,6 +37,7 @@ class Data:
     embeddings: Array | None = None  # unit rows [rows, hidden] of a frozen encoder
     task: str = "classification"
     traffic: Sequence[str] = ()  # texts that were asked lately
+    presidio: bool = False  # personal data are looked for by its patterns, too
 
     def names(self, label: str) -> list[str]:
         """The classes that a row's label names."""

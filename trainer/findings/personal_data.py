@@ -6,13 +6,19 @@ from collections import Counter
 
 from trainer.findings import EXAMPLES, Action, Data, Example, Finding
 from trainer.personal import kinds
+from trainer.presidio import by_presidio, nothing
 
 ACTION: Action = "warn"
 
 
 def find(data: Data) -> Finding | None:
     """Rows with addresses, account, card or telephone numbers; the examples do not repeat them."""
-    found = {place: there for place, row in enumerate(data.rows) if (there := kinds(row.text))}
+    also = by_presidio() if data.presidio else nothing
+    found = {
+        place: there
+        for place, row in enumerate(data.rows)
+        if (there := tuple(sorted({*kinds(row.text), *also(row.text)})))
+    }
     if not found:
         return None
     counts = Counter(kind for there in found.values() for kind in there)

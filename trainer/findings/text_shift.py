@@ -33,16 +33,29 @@ def find(data: Data) -> Finding | None:
 
 
 def _lengths(rows: Sequence[str], texts: Sequence[str]) -> str | None:
-    from scipy.stats import ks_2samp  # noqa: PLC0415 - half a second to import
-
     ours, theirs = [len(text) for text in rows], [len(text) for text in texts]
-    found = ks_2samp(ours, theirs)
-    if found.statistic <= LENGTHS or found.pvalue > CHANCE:
+    distance, p = kolmogorov_smirnov(ours, theirs)
+    if distance <= LENGTHS or p > CHANCE:
         return None
     return (
         f"its texts have another length (median {np.median(theirs):.0f} characters against "
-        f"{np.median(ours):.0f}, KS distance {found.statistic:.2f})"
+        f"{np.median(ours):.0f}, KS distance {distance:.2f})"
     )
+
+
+def kolmogorov_smirnov(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """(largest distance of the two distribution functions, its asymptotic p-value); Smirnov (1948).
+
+    >>> [round(found, 4) for found in kolmogorov_smirnov(range(100), range(30, 130))]
+    [0.3, 0.0002]
+    """
+    from scipy.special import kolmogorov  # noqa: PLC0415 - scipy.stats takes a second longer to import
+
+    one, other = np.sort(ours), np.sort(theirs)
+    every = np.concatenate([one, other])
+    shares = [np.searchsorted(side, every, side="right") / len(side) for side in (one, other)]
+    distance = float(np.abs(shares[0] - shares[1]).max())
+    return distance, float(kolmogorov(distance * np.sqrt(len(one) * len(other) / len(every))))
 
 
 def _words(rows: Sequence[str], texts: Sequence[str]) -> str | None:

@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from trainer.errors import BudgetError, PausedError
 from trainer.fitting.checkpoint import Checkpoints, Facts, Tensors
-from trainer.fitting.objective import Anchor, batch_loss, optimiser, row_losses
+from trainer.fitting.objective import Anchor, batch_loss, disagreement, optimiser, row_losses
 from trainer.fitting.schedules import share
 from trainer.fitting.table import FitTable
 from trainer.fitting.trained import Trained
@@ -48,15 +48,30 @@ class Parts:
     validation: Array
 
 
+class Crew(Protocol):
+    """Processes that compute the slopes of a batch together."""
+
+    def backward(self, training: Training, batch: Array) -> float:
+        """Leave the slopes of the whole batch at the weights; returns its loss."""
+        ...
+
+
 class Training:
     """One phase: the weights, their optimiser, and where it stands."""
 
     def __init__(
-        self, trained: Trained, parts: Parts, fit: FitTable, *, rate: float, head_rows: Sequence[int] = ()
+        self,
+        trained: Trained,
+        parts: Parts,
+        fit: FitTable,
+        *,
+        rate: float,
+        head_rows: Sequence[int] = (),
+        crew: Crew | None = None,
     ) -> None:
         import torch
 
-        self.trained, self.parts, self.fit, self.rate = trained, parts, fit, rate
+        self.trained, self.parts, self.fit, self.rate, self._crew = trained, parts, fit, rate, crew
         self.at = Position()
         self._anchor = Anchor(trained, fit.anchor, list(head_rows))
         self._optimiser = optimiser(trained, fit)
@@ -81,17 +96,29 @@ class Training:
         import torch
 
         self.trained.module.train()
-        with autocast(self.fit):
-            logits = self.trained.head(self.trained.embed(batch))
-            loss = batch_loss(logits, self._truth[batch], self.fit.label_smoothing)
-        (loss + self._anchor.penalty()).backward()
+        loss = self.backward(batch, of=len(batch)) if self._crew is None else self._crew.backward(self, batch)
         if self.fit.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.trained.tensors().values(), self.fit.clip_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         self._optimiser.step()
         self._optimiser.zero_grad()
+        return loss
+
+    def backward(self, rows: Array, *, of: int) -> float:
+        """Add the slopes of `rows`, a share of a batch of so many; returns their share of its loss."""
+        with autocast(self.fit):
+            loss = self._loss(rows) * (len(rows) / of)
+        (loss + self._anchor.penalty()).backward()
         return float(loss.detach())
+
+    def _loss(self, rows: Array) -> Any:
+        """Of one answer to each text, or of R-Drop's two (Wu et al. 2021, arXiv 2106.14448)."""
+        fit, alpha = self.fit, self.fit.rdrop_alpha
+        asked = np.concatenate([rows, rows]) if alpha else rows
+        logits = self.trained.head(self.trained.embed(asked))
+        loss = batch_loss(logits, self._truth[asked], fit.label_smoothing)
+        return loss + alpha / 4 * disagreement(logits, sets=self._truth.ndim == 2) if alpha else loss
 
     def scheduled(self) -> float:
         """The rate of the next step."""

@@ -97,6 +97,23 @@ def batch_loss(logits: Any, truth: Any, smoothing: float) -> Any:
     return functions.cross_entropy(logits, truth, label_smoothing=smoothing)
 
 
+def disagreement(logits: Any, *, sets: bool) -> Any:
+    """Mean of KL(p, q) + KL(q, p) of two answers p and q to each text, as a tensor.
+
+    logits: [2 rows, labels], the answers q below the answers p.
+
+    >>> import torch
+    >>> round(float(disagreement(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), sets=False)), 4)
+    0.9242
+    """
+    logits = logits.float()
+    scores = logits.sigmoid() if sets else logits.softmax(dim=1)
+    ours, theirs = scores.chunk(2)
+    upper, lower = (logits if sets else logits.log_softmax(dim=1)).chunk(2)
+    apart = (ours - theirs) * (upper - lower)
+    return apart.mean() if sets else apart.sum(dim=1).mean()
+
+
 def right(logits: Array, truth: Array) -> Array:
     """[rows] whether the best label, or of sets every label above even odds, is the truth.
 

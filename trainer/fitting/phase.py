@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trainer.fitting.checkpoint import Checkpoints, Facts, Identity
+from trainer.fitting.fleet import fleet
 from trainer.fitting.loop import Parts, Training, run
 from trainer.fitting.objective import right, row_losses
 from trainer.fitting.rate import range_test
@@ -60,17 +61,23 @@ def train_rung(work: Work, rung: Deep, fit: FitTable, name: str) -> Outcome:
     """Train `rung` with `fit` over the checkpoints of `name`, or take up what they say was trained."""
     trained = Trained(work.start.encoder(), work.head, work.texts, fit, rung)
     checkpoints = Checkpoints(work.folder / name, work.identity)
-    rate, sweep = _rate(work, trained, fit, checkpoints)
-    training = Training(trained, work.parts, fit, rate=rate, head_rows=work.head_rows)
-    _resume(work, training, checkpoints, name)
-    run(
-        training,
-        checkpoints=checkpoints,
-        tick=lambda done, of: work.say(done, of, name),
-        track=work.track,
-        budget_s=work.left_s(),
-        clock=work.clock,
-    )
+    beside = work.folder / name / "fleet"
+    with fleet(beside, work.start, work.head, work.texts, fit, rung) as crew:
+
+        def at_rate(rate: float) -> Training:
+            return Training(trained, work.parts, fit, rate=rate, head_rows=work.head_rows, crew=crew)
+
+        rate, sweep = _rate(work, at_rate, fit, checkpoints)
+        training = at_rate(rate)
+        _resume(work, training, checkpoints, name)
+        run(
+            training,
+            checkpoints=checkpoints,
+            tick=lambda done, of: work.say(done, of, name),
+            track=work.track,
+            budget_s=work.left_s(),
+            clock=work.clock,
+        )
     at = training.at
     if at.stopped:
         work.say(
@@ -90,18 +97,13 @@ def _resume(work: Work, training: Training, checkpoints: Checkpoints, name: str)
 
 
 def _rate(
-    work: Work, trained: Trained, fit: FitTable, checkpoints: Checkpoints
+    work: Work, at_rate: Callable[[float], Training], fit: FitTable, checkpoints: Checkpoints
 ) -> tuple[float, Facts | None]:
     if isinstance(fit.learning_rate, float):
         return fit.learning_rate, None
     work.say(0, 1, "learning rate")
     losses = row_losses(work.head.logits(work.texts.frozen.embeddings), work.texts.truth)
-    sweep = checkpoints.remembered(
-        "learning-rate",
-        lambda: range_test(
-            Training(trained, work.parts, fit, rate=0.0, head_rows=work.head_rows), frozen=losses
-        ),
-    )
+    sweep = checkpoints.remembered("learning-rate", lambda: range_test(at_rate(0.0), frozen=losses))
     return float(sweep["chosen"]), sweep
 
 
@@ -115,6 +117,7 @@ def _outcome(work: Work, training: Training, checkpoints: Checkpoints, sweep: Fa
         "steps": at.step,
         "steps_planned": training.steps,
         "seconds": round(at.spent_s, 3),
+        "precision": work.fit.precision,
         "trained_parameters": sum(part.numel() for part in training.trained.tensors().values()),
         "stopped": at.stopped,
         "kept_step": at.best_step if len(rows) else at.step,

@@ -41,6 +41,7 @@ class FitTable(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, ge=0)  # 0: gradients are not clipped
     neftune_alpha: float = Field(default=0.0, ge=0, le=100)
+    rdrop_alpha: float = Field(default=0.0, ge=0, le=100)  # above 0: every step costs twice as much
     anchor: float = Field(default=0.0, ge=0)  # L2-SP, towards the first weights; above 0: old text may go
     patience: int = Field(default=0, ge=0)  # epochs without a better validation loss; 0: to the end
     validation_share: float = Field(default=0.1, gt=0, lt=1)  # of the training rows, where one is needed
@@ -50,15 +51,17 @@ class FitTable(BaseModel):
     lora_rank: int = Field(default=8, ge=1, le=512)
     lora_variant: Literal["lora", "dora", "rslora"] = "lora"
 
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # "auto": bf16 where the processor has it
     gradient_checkpointing: bool = False  # of the rung `full`: less memory, a third more time
     threads: int = Field(default=2, ge=1, le=256)
+    processes: int = Field(default=1, ge=1, le=64)  # that share every batch, with so many threads each
     seed: int = Field(default=0, ge=0, lt=2**31)
     replay: float | None = Field(default=None, ge=0, lt=1)  # share of old rows; None: REPLAY if anchored
     replay_rows: int | None = Field(default=None, ge=0)  # and never more old rows than this
     half_life_days: float | None = Field(default=None, gt=0)  # of a label's weight; None: all weigh alike
     control_every: int = Field(default=5, ge=0)  # incremental retrains until a fresh one is tried; 0: never
 
+    budget_labels: int | None = Field(default=None, ge=2)  # rows to learn from: the newest traffic, then old
     budget_s: float | None = Field(default=None, gt=0)  # seconds of training steps; then the best so far
     checkpoint_every_s: float = Field(default=60.0, ge=0)
     keep_weights: bool = True  # trained.safetensors in the version, for [fit] start = "parent"

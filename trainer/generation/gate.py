@@ -11,7 +11,8 @@ from trainer.generation.rows import Sample
 from trainer.generation.template import Template
 from trainer.rows import HoldoutRow, Row
 
-SHARED = ("exact_duplicates", "foreign_script", "leakage", "personal_data")  # of trainer.findings
+# Of trainer.findings:
+SHARED = ("exact_duplicates", "foreign_language", "foreign_script", "leakage", "personal_data")
 
 
 def kinds() -> list[str]:

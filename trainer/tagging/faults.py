@@ -20,8 +20,8 @@ from trainer.tagging.tags import Tokens, tags_of, tokens_of
 from trainer.tokens import lengths, tokenizer
 
 SHARED = (
-    "class_shift", "conflicting_labels", "exact_duplicates", "foreign_script", "imbalance", "leakage",
-    "near_duplicates", "personal_data", "rare_classes", "text_shift", "truncated",
+    "class_shift", "conflicting_labels", "exact_duplicates", "foreign_language", "foreign_script",
+    "imbalance", "leakage", "near_duplicates", "personal_data", "rare_classes", "text_shift", "truncated",
 )  # fmt: skip
 SHOWN = 3  # entities of a row
 
