@@ -27,6 +27,7 @@ class DecoderEngine:
     """Answers of one version. It is no classifier: what asks for a label is refused before it comes here."""
 
     packing = ALONE
+    encoder = None
 
     def __init__(self, version: DecoderVersion, *, name: str, threads: int, rows: int) -> None:
         self.name = name
