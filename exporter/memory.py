@@ -14,7 +14,7 @@ from exporter.engines import Answer, Encoded, Encoder, Engine
 class Unloaded:
     """Stands where an engine was: it knows what the engine was called and answers nothing."""
 
-    encoder = None
+    encoder: Encoder | None = None
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.labels, self.provider = engine.name, engine.labels, engine.provider

@@ -25,7 +25,7 @@ import psutil
 from exporter.access import Access
 from exporter.database import open_database, sqlite_url
 from exporter.deployed import Deployed
-from exporter.engines import Answer, Encoded
+from exporter.engines import Answer, Encoded, Encoder
 from exporter.http import application
 from exporter.instruments import Instruments
 from exporter.keys import create_key
@@ -52,6 +52,7 @@ class NoEngine:
     """Says yes."""
 
     name, provider, labels = "none", "none", LABELS
+    encoder: Encoder | None = None
     packing = Packing(rows=64, tokens=512, reach=512)
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
