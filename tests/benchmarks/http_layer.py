@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -72,7 +73,8 @@ class OneModel:
     """A fleet of one."""
 
     def __init__(self) -> None:
-        self._one = Deployed("router", "v1", 1, None, NoEngine())  # type: ignore[arg-type]
+        manifest: Any = SimpleNamespace(task="classification")
+        self._one = Deployed("router", "v1", 1, manifest, NoEngine())
 
     def deployed(self, model: str) -> Deployed:
         return self._one
