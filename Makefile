@@ -41,6 +41,7 @@ bench-monitor: $(READY)
 bench-serving: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks serving
+	$(BIN)/python -m tests.benchmarks http_layer
 	$(BIN)/python -m tests.benchmarks ledger_cost
 	$(BIN)/python -m tests.benchmarks endurance restarts --rounds 20
 	$(BIN)/python -m tests.benchmarks endurance swaps --rounds 100

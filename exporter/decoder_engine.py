@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
-from exporter.engines import Answer, Encoded
+from exporter.engines import Answer, Encoded, Encoder
 from exporter.errors import RequestError
 from exporter.generating.guidance import Guides
 from exporter.generating.template import Template
@@ -27,6 +27,7 @@ class DecoderEngine:
     """Answers of one version. It is no classifier: what asks for a label is refused before it comes here."""
 
     packing = ALONE
+    encoder: Encoder | None = None
 
     def __init__(self, version: DecoderVersion, *, name: str, threads: int, rows: int) -> None:
         self.name = name

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from exporter.engines import Engine, open_engine
 from exporter.errors import EngineFailedError, ExporterError, UnknownModelError
 from exporter.instruments import Instruments
-from exporter.memory import Unloaded, give_back, resident_bytes, to_unload
+from exporter.memory import Unloaded, give_back, held_bytes, longest_unused, resident_bytes
 from exporter.registry import read_deployments, read_version
 from exporter.settings import Device, Precision
 from exporter.tables import Role
@@ -37,7 +37,12 @@ class Deployed:
     manifest: Manifest
     engine: Engine
     role: Role = "champion"
-    memory_bytes: int = 0  # measured while it was loaded
+    own_bytes: int = 0  # measured while it was loaded
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes, together with what it has in common with others."""
+        return held_bytes([(self.own_bytes, self.engine.encoder)])
 
     @property
     def loaded(self) -> bool:
@@ -252,10 +257,13 @@ class Fleet:
         manifest = opened.manifest
         del opened  # the session has what it needs of the bytes
         give_back()
-        memory = max(1, resident_bytes() - before)  # tables that another version holds are not its own
-        self._instruments.memory.labels(model, version).set(memory)
+        own, encoder = max(1, resident_bytes() - before), engine.encoder
+        if encoder is not None and not encoder.memory_bytes:  # it was opened just now
+            encoder.memory_bytes, own = own, 0
+        loaded = Deployed(model, version, revision, manifest, engine, role, own)
+        self._instruments.memory.labels(model, version).set(loaded.memory_bytes)
         self._instruments.provider.labels(model, version, engine.provider).set(1)
-        return Deployed(model, version, revision, manifest, engine, role, memory)
+        return loaded
 
     def _make_room(self) -> None:
         """Unload champions that were not asked for longest; requests on their way keep the engine alive.
@@ -264,19 +272,24 @@ class Fleet:
         """
         if not self._memory_limit:
             return
-        loaded = {one.model: one for one in self._serving.values() if one.loaded}
         on_trial = dict(self._trials)
-        staying = sum(one.deployed.memory_bytes for one in on_trial.values())
-        staying += sum(one.memory_bytes for model, one in loaded.items() if model in on_trial)
-        taken = {model: one.memory_bytes for model, one in loaded.items() if model not in on_trial}
-        for model in to_unload(taken, self._used_at, self._memory_limit - staying):
-            one = loaded.pop(model)
-            self._serving[model] = replace(one, engine=Unloaded(one.engine))
-            self._instruments.unloads.labels(model).inc()
-            self._instruments.memory.labels(model, one.version).set(0)
-            _log.info("version_unloaded", model=model, version=one.version, bytes=one.memory_bytes)
-            del one
+        while True:
+            loaded = {one.model: one for one in self._serving.values() if one.loaded}
+            held = [*loaded.values(), *(one.deployed for one in on_trial.values())]
+            if held_bytes((one.own_bytes, one.engine.encoder) for one in held) <= self._memory_limit:
+                return
+            model = longest_unused(loaded.keys() - on_trial.keys(), self._used_at)
+            if model is None:
+                return
+            self._unload(loaded[model])
+            del loaded, held
             give_back()
+
+    def _unload(self, one: Deployed) -> None:
+        self._serving[one.model] = replace(one, engine=Unloaded(one.engine))
+        self._instruments.unloads.labels(one.model).inc()
+        self._instruments.memory.labels(one.model, one.version).set(0)
+        _log.info("version_unloaded", model=one.model, version=one.version, bytes=one.memory_bytes)
 
     def _refuse(self, row: Row[Any], error: Exception) -> None:
         self._refused[row.model] = Refusal(row.champion, row.revision, str(error), time.monotonic())

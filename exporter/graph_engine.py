@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from exporter.engines import Answer, Encoded
+from exporter.engines import Answer, Encoded, Encoder
 from exporter.packing import ALONE, Packing, micro_batches
-from exporter.weights import share
+from exporter.sessions import CPU, Provider, open_encoder
 from trainer.artifact import MODEL, Version
 from trainer.errors import TrainerError, VersionRefusedError
 from trainer.tagging import TASK as TAGGING
@@ -36,11 +36,8 @@ PROBES = [" ".join(words) for words in permutations(("where", "is", "my", "card"
 PROBED_LENGTHS = (2, 3, 5, 7, 8, 11, 15, 16, 19, 23, 31, 34, 47, 63, 64, 131)
 PROBED_PADDING = (1, 2, 4, 9)
 SCORE_DIGITS = 7
-CPU = "CPUExecutionProvider"
-INPUTS, OUTPUTS = {"input_ids", "attention_mask"}, {"logits", "embedding"}
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Provider = str | tuple[str, dict[str, str]]
 
 
 class GraphEngine:
@@ -60,8 +57,9 @@ class GraphEngine:
         # On a processor one micro-batch a thread costs less than many threads a micro-batch: nobody waits for
         # anybody within it, and answers are put together while the next ones run.
         self._at_once = threads if provider == CPU else 1
-        self._session = open_session(version, provider, 1 if provider == CPU else threads, file)
-        self.provider: str = self._session.get_providers()[0]
+        self.encoder: Encoder | None
+        self.encoder, self._head = open_encoder(version, provider, 1 if provider == CPU else threads, file)
+        self.provider: str = self.encoder.session.get_providers()[0]
         self._nearest = np.ascontiguousarray(version.nearest, dtype=np.float32)
         self._least_rows = 1
 
@@ -78,7 +76,7 @@ class GraphEngine:
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         return [
             Encoded(one.ids, self._length(len(one)), bool(one.overflowing))
-            for one in self._tokenizer.encode_batch(list(texts))
+            for one in self._tokenizer.encode_batch_fast(list(texts))  # without places of characters
         ]
 
     def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
@@ -99,7 +97,7 @@ class GraphEngine:
             self.packing = PADDING_FREE
 
     def close(self) -> None:
-        self._session = None
+        self.encoder = None
 
     def _length(self, tokens: int) -> int:
         tokens = max(1, tokens)
@@ -141,10 +139,14 @@ class GraphEngine:
             ids[row, : len(own)] = own
             mask[row, : max(1, len(own))] = 1  # a text of no tokens is one that says nothing
         ids[len(rows) :], mask[len(rows) :] = ids[0], mask[0]
-        logits, embedding = self._session.run(
-            ("logits", "embedding"), {"input_ids": ids, "attention_mask": mask}
-        )
-        return logits, embedding
+        assert self.encoder is not None
+        given = {"input_ids": ids, "attention_mask": mask}
+        if self._head is None:
+            logits, embedding = self.encoder.session.run(("logits", "embedding"), given)
+            return logits, embedding
+        (embedding,) = self.encoder.session.run(("embedding",), given)
+        # One product per text: one of whole batches may round with their size.
+        return np.stack([self._head.weight @ row for row in embedding]) + self._head.bias, embedding
 
     def _answer(self, said: tuple[str, float], scores: Array, embedding: Array, encoded: Encoded) -> Answer:
         # One matrix-vector product per text: a product of whole batches rounds differently with their size.
@@ -206,23 +208,3 @@ def _tokenizer(version: Version) -> Tokenizer:
     tokenizer.enable_truncation(version.manifest.max_tokens)
     tokenizer.no_padding()
     return tokenizer
-
-
-def open_session(version: Version, provider: Provider, threads: int, file: str) -> Any:
-    """The bare session of one of a version's graphs, with `threads` of its own."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves neighbours
-    content = version.graph(file)
-    tables = share(options, content) if provider == CPU else []
-    session = onnxruntime.InferenceSession(content, sess_options=options, providers=[provider])
-    session._tables = tables  # they must live as long
-    session._model_bytes = b""  # kept for a fallback to another provider, which is never wanted here
-    found = ({entry.name for entry in session.get_inputs()}, {entry.name for entry in session.get_outputs()})
-    if found != (INPUTS, OUTPUTS):
-        raise VersionRefusedError(version.path, f"{file} has the inputs and outputs {found}")
-    return session

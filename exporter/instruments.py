@@ -126,7 +126,11 @@ class Instruments:
         self.batch_texts = self._histogram("engine_batch_texts", "Texts per micro-batch.", [], TEXTS)
         self.batch_tokens = self._histogram("engine_batch_tokens", "Tokens per micro-batch.", [], TOKENS)
         self.memory = bounded(
-            self._gauge("version_memory_bytes", "What a loaded version takes, 0 once unloaded.", version)
+            self._gauge(
+                "version_memory_bytes",
+                "What a loaded version takes, 0 once unloaded.",
+                version,
+            )
         )
         self.unloads = bounded(
             self._counter("version_unloads", "Times that a version made room under memory_limit_mb.", model)

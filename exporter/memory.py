@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import psutil
 
-from exporter.engines import Answer, Encoded, Engine
+from exporter.engines import Answer, Encoded, Encoder, Engine
 
 
 class Unloaded:
     """Stands where an engine was: it knows what the engine was called and answers nothing."""
+
+    encoder: Encoder | None = None
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.labels, self.provider = engine.name, engine.labels, engine.provider
@@ -31,22 +33,26 @@ class Unloaded:
         """Nothing is held."""
 
 
-def to_unload(taken: Mapping[str, int], used_at: Mapping[str, float], limit: int) -> list[str]:
-    """Who goes so that the rest takes at most `limit` bytes: the longest unused first, the last used never.
+def held_bytes(held: Iterable[tuple[int, Encoder | None]]) -> int:
+    """Of versions: each one's own, and encoders that several have in common once.
 
-    >>> to_unload({"a": 5, "b": 4, "c": 3}, {"a": 2.0, "b": 1.0, "c": 3.0}, limit=8)
-    ['b']
-    >>> to_unload({"a": 5}, {"a": 2.0}, limit=1)
-    []
+    >>> one = Encoder(None, 100)
+    >>> held_bytes([(1, one), (2, one), (3, None)])
+    106
     """
-    going: list[str] = []
-    left = sum(taken.values())
-    for name in sorted(taken, key=lambda one: used_at.get(one, 0.0))[:-1]:
-        if left <= limit:
-            break
-        going.append(name)
-        left -= taken[name]
-    return going
+    pairs = list(held)
+    encoders = {id(encoder): encoder.memory_bytes for _, encoder in pairs if encoder is not None}
+    return sum(own for own, _ in pairs) + sum(encoders.values())
+
+
+def longest_unused(models: Iterable[str], used_at: Mapping[str, float]) -> str | None:
+    """Who goes next, None where there is one only: what was used last never goes.
+
+    >>> longest_unused(["a", "b"], {"a": 2.0, "b": 1.0})
+    'b'
+    """
+    waiting = sorted(models, key=lambda one: used_at.get(one, 0.0))
+    return waiting[0] if len(waiting) > 1 else None
 
 
 def resident_bytes() -> int:

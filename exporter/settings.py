@@ -47,7 +47,7 @@ class ExporterSettings(BaseModel):
     segment_age_s: float = Field(default=3600.0, gt=0)  # an older one is closed, loaded and removed
     ledger_budget_mb: int = Field(default=0, ge=0)  # of what waits for the database. 0: as the disk allows
     on_full: OnFull = "refuse"  # "answer": without a record, counted and told; a disk that is full, or gone
-    load_interval_s: float = Field(default=0.2, gt=0)  # ledger to database
+    load_interval_s: float = Field(default=0.5, gt=0)  # ledger to database; each time costs some 5 ms
     deadline_s: float = Field(default=30.0, gt=0)  # of a request; its client may ask for less (x-timeout-ms)
     drain_s: float = Field(default=0.5, ge=0)  # after SIGTERM: not ready, still answering
     otlp_endpoint: str = ""  # such as "http://127.0.0.1:4318/v1/traces"; needs the extra `otel`

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from exporter.engines import Engine
-from exporter.graph_engine import CPU, open_session
+from exporter.sessions import CPU, open_session
 from trainer.artifact import INT8, MODEL, Version
 from trainer.tokens import by_length, padded
 

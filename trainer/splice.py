@@ -31,6 +31,19 @@ def read_head(graph: bytes) -> Head:
     return Head(weight=weight, bias=bias)
 
 
+def without_head(graph: bytes) -> tuple[bytes, Head] | None:
+    """The encoder, whose one output is the embedding, and the head; None where logits are made otherwise."""
+    import onnx
+
+    model = onnx.load_model_from_string(graph)
+    made = [list(node.input) for node in model.graph.node if LOGITS in node.output]
+    if made != [[EMBEDDING, WEIGHT, BIAS]]:
+        return None
+    _drop_head(model.graph)
+    encoder: bytes = model.SerializeToString()
+    return encoder, read_head(graph)
+
+
 def put_head(graph: Any, head: Head) -> None:
     """Make logits = embeddings @ weight.T + bias the first output of an ONNX graph, in place of its head."""
     from onnx import TensorProto, helper, numpy_helper

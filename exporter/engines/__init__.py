@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from exporter.errors import NoEngineError
 from exporter.packing import Packing
@@ -46,10 +46,19 @@ class Encoded:
     places: Sequence[tuple[int, int]] = ()  # of each token's characters, where tokens are answered
 
 
+@dataclass(eq=False)
+class Encoder:
+    """An open session; versions that differ in their heads alone have one together."""
+
+    session: Any
+    memory_bytes: int = 0  # measured where it was opened
+
+
 class Engine(Protocol):
     """The answer to a text never depends on its batch mates."""
 
     name: str
+    encoder: Encoder | None  # what it may have in common with others
     labels: list[str]
     provider: str  # what really runs it, as its library says
     packing: Packing  # which texts `answer` may be given together

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from exporter.engines import Engine
-from exporter.graph_engine import CPU, open_graph
+from exporter.graph_engine import open_graph
+from exporter.sessions import CPU
 from trainer.artifact import Version
 
 NAME = "cpu-fp32"

@@ -8,8 +8,9 @@ enough for one thread, so this costs little.
 from __future__ import annotations
 
 from exporter.engines import Engine
-from exporter.graph_engine import CPU, open_graph
+from exporter.graph_engine import open_graph
 from exporter.packing import ALONE
+from exporter.sessions import CPU
 from trainer.artifact import INT8, Version
 
 NAME = "cpu-int8"

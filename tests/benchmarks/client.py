@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from tests.exporter.load_client import Load, clients
 
 
@@ -32,7 +34,7 @@ def drive(url: str, number: int, seconds: float, texts: Sequence[str], model: st
         asyncio.get_running_loop().call_later(seconds, stop.set)
         await running
 
-    asyncio.run(run())
+    uvloop.run(run())  # the client takes of the same processor
     wall, took = time.perf_counter() - started, sorted(load.seconds)
     return {
         "clients": number,

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -25,7 +26,7 @@ import psutil
 from exporter.access import Access
 from exporter.database import open_database, sqlite_url
 from exporter.deployed import Deployed
-from exporter.engines import Answer, Encoded
+from exporter.engines import Answer, Encoded, Encoder
 from exporter.http import application
 from exporter.instruments import Instruments
 from exporter.keys import create_key
@@ -52,6 +53,7 @@ class NoEngine:
     """Says yes."""
 
     name, provider, labels = "none", "none", LABELS
+    encoder: Encoder | None = None
     packing = Packing(rows=64, tokens=512, reach=512)
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
@@ -71,7 +73,8 @@ class OneModel:
     """A fleet of one."""
 
     def __init__(self) -> None:
-        self._one = Deployed("router", "v1", 1, None, NoEngine())  # type: ignore[arg-type]
+        manifest: Any = SimpleNamespace(task="classification")
+        self._one = Deployed("router", "v1", 1, manifest, NoEngine())
 
     def deployed(self, model: str) -> Deployed:
         return self._one

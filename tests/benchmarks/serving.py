@@ -2,9 +2,10 @@
 
 python -m tests.benchmarks.serving [VERSION_DIR TEXTS.jsonl] [--rounds N] [--seconds S] [--only NAME …]
 
-Without a version it makes one: a head on the real encoder, taught on 20 Newsgroups. Rounds are interleaved,
-so that a busy machine hurts everybody alike; the client is a process of its own on the same cores. Wall-clock
-figures of a shared machine lie; processor milliseconds per request lie less.
+Without a version it makes one: a head on the real encoder, taught on 20 Newsgroups, and its int8 twin, which
+peers do not have: it is a row of its own beside a floor of its own. Rounds are interleaved, so that a busy
+machine hurts everybody alike; the client is a process of its own on the same cores. Wall-clock figures of a
+shared machine lie; processor milliseconds per request lie less.
 """
 
 from __future__ import annotations
@@ -26,28 +27,31 @@ from typing import Any
 import psutil
 
 from exporter.database import open_database, sqlite_url
-from exporter.engines import open_engine
+from exporter.engines import usable
 from exporter.registry import promote, register
 from exporter.speed import bare_run, read
 from exporter.tables import metadata
 from tests.benchmarks.client import read_texts
+from tests.benchmarks.int8 import with_int8
 from tests.benchmarks.serving_model import make
 from tests.exporter.exporter_process import exporter_process
 from trainer import artifact
-from trainer.artifact import open_version
+from trainer.artifact import Version, open_version
 
 THREADS = 2
+FLOORS = {"trueup": "bare graph", "trueup int8": "bare int8 graph"}
 PEERS = ("fastapi-pipeline", "fastapi-ort", "litserve-ort", "litserve-ort-batch")
-MODEL = "router"
+MODEL, POOLED = "router", ", a batch a thread"
 START_S = 120.0
 
 
-def bare(directory: Path, texts: list[str], seconds: float, *, pooled: bool, file: str) -> dict[str, Any]:
+def bare(directory: Path, texts: list[str], seconds: float, *, pooled: bool) -> dict[str, Any]:
     """A session alone on tokens that are there already: all texts sorted by length, 8 at a time.
 
     `pooled`: two batches at a time with a thread each, otherwise one batch with two threads.
     """
     version = open_version(directory)
+    file = artifact.INT8 if _is_int8(version) else artifact.MODEL
     run = bare_run(version, read(version, texts), threads=THREADS, file=file, pooled=pooled)
     here, done = psutil.Process(), 0
     before, start = cpu(here), time.perf_counter()
@@ -148,37 +152,48 @@ def main(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         if directory is None:
             directory, path = make(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        texts = read_texts(path)
-        file = artifact.INT8 if _is_int8(directory) else artifact.MODEL
-        servers = {"trueup": stack.enter_context(ours(directory))}
-        for name in arguments.only or PEERS:
+        versions = {"trueup": directory}
+        if not _is_int8(open_version(directory)):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            versions["trueup int8"] = with_int8(directory, folder / "int8")
+        servers = {name: stack.enter_context(ours(version)) for name, version in versions.items()}
+        for name in PEERS if arguments.only is None else arguments.only:
             servers[name] = stack.enter_context(peer(name, directory))
         found: dict[str, list[dict[str, Any]]] = {}
         for _ in range(arguments.rounds):
-            for name, pooled in (("bare graph", False), ("bare graph, a batch a thread", True)):
-                floor = bare(directory, texts, arguments.seconds, pooled=pooled, file=file)
-                found.setdefault(name, []).append(floor)
-            for clients in arguments.clients:
-                for name, (pid, url) in servers.items():
-                    told = measure(pid, url, clients, arguments.seconds, path)
-                    found.setdefault(f"{name}, {clients} clients", []).append(told)
+            for name, told in _round(versions, servers, path, arguments):
+                found.setdefault(name, []).append(told)
     lines = {name: tell(name, rounds) for name, rounds in found.items()}
     print(json.dumps(ratios(lines)), flush=True)
 
 
-def _is_int8(directory: Path) -> bool:
-    return open_engine(open_version(directory), threads=1).name == "cpu-int8"
+def _round(
+    versions: dict[str, Path], servers: dict[str, tuple[int, str]], path: Path, arguments: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    texts, seconds = read_texts(path), arguments.seconds
+    for name, version in versions.items():
+        for pooled, way in ((False, ""), (True, POOLED)):
+            yield f"{FLOORS[name]}{way}", bare(version, texts, seconds, pooled=pooled)
+    for clients in arguments.clients:
+        for name, (pid, url) in servers.items():
+            yield f"{name}, {clients} clients", measure(pid, url, clients, seconds, path)
+
+
+def _is_int8(version: Version) -> bool:
+    return usable(version.manifest.engines)[0] == "cpu-int8"
 
 
 def ratios(lines: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Ours by the others', per second at the most clients and p99 at 8 clients."""
-    best = lines["trueup, 64 clients"]["per_second"] if "trueup, 64 clients" in lines else None
+    """Ours by the others', per second at 64 clients, each by its own floor, and p99 at 8 clients."""
     found = {}
-    for name, line in lines.items():
-        if best is not None and (name.startswith("bare graph") or name.endswith(", 64 clients")):
-            found[f"requests/s by {name}"] = round(best / line["per_second"], 3)
-        if name.endswith(", 8 clients") and "trueup, 8 clients" in lines:
-            found[f"p99 by {name}"] = round(lines["trueup, 8 clients"]["p99_ms"] / line["p99_ms"], 3)
+    for own, floor in FLOORS.items():
+        many, few = (lines.get(f"{own}, {clients} clients") for clients in (64, 8))
+        for name, line in lines.items():
+            is_peer = name.startswith(PEERS)
+            if many and (name in (floor, f"{floor}{POOLED}") or (is_peer and name.endswith(", 64 clients"))):
+                found[f"requests/s of {own} by {name}"] = round(many["per_second"] / line["per_second"], 3)
+            if few and is_peer and name.endswith(", 8 clients"):
+                found[f"p99 of {own} by {name}"] = round(few["p99_ms"] / line["p99_ms"], 3)
     return found
 
 
@@ -189,5 +204,5 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--clients", type=int, nargs="+", default=[8, 64])
-    parser.add_argument("--only", nargs="+", choices=PEERS)
+    parser.add_argument("--only", nargs="*", choices=PEERS)
     main(parser.parse_args())

@@ -10,7 +10,8 @@ import pytest
 
 from exporter.engines import open_engine, usable
 from exporter.errors import NoEngineError
-from exporter.graph_engine import CPU, PADDED, open_graph, open_session
+from exporter.graph_engine import PADDED, open_graph
+from exporter.sessions import CPU, open_session
 from exporter.speed import bare_run, largest_difference, mixed_texts, read
 from tests.benchmarks.int8 import with_int8
 from tests.exporter.test_cpu_engine import assert_batch_invariant

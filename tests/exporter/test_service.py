@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from exporter.deployed import Fleet
-from exporter.engines import Answer, Encoded
+from exporter.engines import Answer, Encoded, Encoder
 from exporter.errors import (
     ClientDeadlineError,
     DeadlineError,
@@ -38,6 +38,7 @@ class GatedEngine:
     """Runs when it is let, fails on "bad"."""
 
     name, provider = "gated", "none"
+    encoder: Encoder | None = None
     packing = Packing(rows=3, tokens=64, reach=64)
 
     def __init__(self) -> None:

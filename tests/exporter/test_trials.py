@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select
 
 from exporter import registry
 from exporter.deployed import Fleet, OnTrial
-from exporter.engines import Answer, Encoded
+from exporter.engines import Answer, Encoded, Encoder
 from exporter.errors import ClientDeadlineError, TrialError, UnknownModelError
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
@@ -211,6 +211,7 @@ class BrokenEngine:
     """Fails on every text, or on all but the first."""
 
     name, provider = "broken", "none"
+    encoder: Encoder | None = None
     packing = Packing(rows=2, tokens=512, reach=512)
 
     def __init__(self, *, fails: bool = True) -> None:

@@ -15,6 +15,7 @@ import json
 import pkgutil
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -87,12 +88,18 @@ def names() -> list[str]:
     >>> names()
     ['classification', 'multi-label', 'text-generation', 'token-classification']
     """
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return list(_names())
 
 
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)))
+
+
+@cache  # an exporter asks with every answer
 def load(name: str) -> Task:
     """The task of a name; UnknownTaskError lists those there are."""
-    if name not in names():
+    if name not in _names():
         raise UnknownTaskError(name, names())
     return cast("Task", importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
 
