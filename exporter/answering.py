@@ -17,6 +17,7 @@ from exporter.backlog import Asked, Backlog, Piece, Rank, Shade, deployed_of, en
 from exporter.crew import Crew, Ran
 from exporter.deployed import Deployed, Fleet
 from exporter.errors import EngineFailedError
+from exporter.gpu import IN_FLIGHT, devices
 from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.redact import keeping
@@ -62,8 +63,8 @@ class Answering:
         self._arrived = threading.Event()
         self._stopping = False
         self._ran: deque[Ran] = deque()
-        # A GPU runs one micro-batch at a time; on it threads are only its session's.
-        sessions = settings.threads if settings.device == "cpu" else 1
+        # A GPU runs one micro-batch at a time; while it does, another thread lays out the next.
+        sessions = settings.threads if settings.device == "cpu" else IN_FLIGHT * max(1, devices())
         self._crew = Crew(sessions, self._backlog, self._has_run)
         self._thread = threading.Thread(target=self._work, name="answering", daemon=True)
 

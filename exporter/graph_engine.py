@@ -23,6 +23,7 @@ from exporter.packing import ALONE, Packing, micro_batches
 from exporter.sessions import CPU, Provider, open_encoder
 from trainer.artifact import MODEL, Version
 from trainer.errors import TrainerError, VersionRefusedError
+from trainer.head import Head
 from trainer.tagging import TASK as TAGGING
 from trainer.tasks import load
 
@@ -57,11 +58,11 @@ class GraphEngine:
         # On a processor one micro-batch a thread costs less than many threads a micro-batch: nobody waits for
         # anybody within it, and answers are put together while the next ones run.
         self._at_once = threads if provider == CPU else 1
-        self.encoder: Encoder | None
-        self.encoder, self._head = open_encoder(version, provider, 1 if provider == CPU else threads, file)
-        self.provider: str = self.encoder.session.get_providers()[0]
         self._nearest = np.ascontiguousarray(version.nearest, dtype=np.float32)
         self._least_rows = 1
+        self.encoder: Encoder | None = None
+        self._head: Head | None = None
+        self.provider = self._load(version, provider, 1 if provider == CPU else threads, file)
 
     def run(self, texts: Sequence[str]) -> list[Answer]:
         encoded = self.encode(texts)
@@ -80,11 +81,14 @@ class GraphEngine:
         ]
 
     def answer(self, batch: Sequence[Encoded]) -> list[Answer]:
-        logits, embedding = self._run([one.ids for one in batch], max(one.length for one in batch))
+        logits, *known = self._run([one.ids for one in batch], max(one.length for one in batch))
         scores = self._task.decode(logits[: len(batch)], self._temperature)
         said = self._task.answers(scores, self.labels, self._thresholds)
         rounded = np.round(scores.astype(np.float64), SCORE_DIGITS)
-        return [self._answer(said[row], rounded[row], embedding[row], one) for row, one in enumerate(batch)]
+        return [
+            self._answer(said[row], rounded[row], one, *(part[row] for part in known))
+            for row, one in enumerate(batch)
+        ]
 
     def settle(self) -> None:
         """Find out which texts may share a micro-batch on this machine."""
@@ -131,8 +135,14 @@ class GraphEngine:
         with ThreadPoolExecutor(self._at_once) as pool:
             yield pool.map
 
-    def _run(self, rows: Sequence[Sequence[int]], length: int) -> tuple[Array, Array]:
-        """(logits, embedding) of at least as many rows."""
+    def _load(self, version: Version, provider: Provider, threads: int, file: str) -> str:
+        """Open the graph; the provider that runs it."""
+        self.encoder, self._head = open_encoder(version, provider, threads, file)
+        name: str = self.encoder.session.get_providers()[0]
+        return name
+
+    def _run(self, rows: Sequence[Sequence[int]], length: int) -> tuple[Any, ...]:
+        """(logits, embedding) of at least as many rows; (…, similarity) where the graph knows it."""
         ids = np.zeros((max(len(rows), self._least_rows), length), dtype=np.int64)
         mask = np.zeros_like(ids)
         for row, own in enumerate(rows):
@@ -148,15 +158,23 @@ class GraphEngine:
         # One product per text: one of whole batches may round with their size.
         return np.stack([self._head.weight @ row for row in embedding]) + self._head.bias, embedding
 
-    def _answer(self, said: tuple[str, float], scores: Array, embedding: Array, encoded: Encoded) -> Answer:
-        # One matrix-vector product per text: a product of whole batches rounds differently with their size.
-        similarity = float((self._nearest @ embedding).max())
+    def _answer(
+        self,
+        said: tuple[str, float],
+        scores: Array,
+        encoded: Encoded,
+        embedding: Array,
+        similarity: float | None = None,
+    ) -> Answer:
+        if similarity is None:
+            # One matrix-vector product per text: one of whole batches rounds differently with their size.
+            similarity = float((self._nearest @ embedding).max())
         return Answer(
             label=said[0],
             score=round(said[1], SCORE_DIGITS),
             scores=tuple(scores.tolist()),
             embedding=embedding.astype("<f2").tobytes(),
-            similarity=min(1.0, max(-1.0, similarity)),
+            similarity=min(1.0, max(-1.0, float(similarity))),
             tokens=len(encoded.ids),
             truncated=encoded.truncated,
         )
@@ -170,10 +188,11 @@ def open_graph(
     threads: int,
     file: str = MODEL,
     packing: Packing = PADDED,
+    kind: type[GraphEngine] | None = None,
 ) -> GraphEngine:
     """Loaded and tried on a few texts. Raises VersionRefusedError."""
     try:
-        kind = _kind(version)
+        kind = kind or _kind(version)
         engine = kind(version, name=name, provider=provider, threads=threads, file=file, packing=packing)
         answer = engine.run(PROBES[:1])[0]
         engine.settle()

@@ -15,6 +15,7 @@ from exporter.engines import Encoder
 from exporter.weights import share
 from trainer.artifact import Version
 from trainer.errors import VersionRefusedError
+from trainer.graph import SLOWER
 from trainer.head import Head
 from trainer.splice import EMBEDDING, LOGITS, without_head
 
@@ -67,7 +68,10 @@ def _session(content: bytes, provider: Provider, threads: int) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves neighbours
     tables = share(options, content) if provider == CPU else []
-    session = onnxruntime.InferenceSession(content, sess_options=options, providers=[provider])
+    slower = SLOWER if provider == CPU else []
+    session = onnxruntime.InferenceSession(
+        content, sess_options=options, providers=[provider], disabled_optimizers=slower
+    )
     session._tables = tables  # they must live as long
     session._model_bytes = b""  # kept for a fallback to another provider, which is never wanted here
     return session

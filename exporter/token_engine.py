@@ -42,5 +42,5 @@ class TokenEngine(GraphEngine):
         found = sorted(entities_of(places, tags.tolist(), scores, self.labels))
         exactly = float(scores[np.arange(len(tags)), tags].prod())
         said = (canonical([one for one, _ in found]), exactly)
-        whole = self._answer(said, np.round(held_classes(scores), SCORE_DIGITS), embedding, encoded)
+        whole = self._answer(said, np.round(held_classes(scores), SCORE_DIGITS), encoded, embedding)
         return replace(whole, parts=tuple(round(score, SCORE_DIGITS) for _, score in found))

@@ -31,7 +31,7 @@ from trainer.spec import GateTable
 from trainer.tabular import write_bytes
 from trainer.tokens import encode, tokenizer
 
-MADE_BY = 1  # raise it when the same libraries export another graph
+MADE_BY = 2  # raise it when the same libraries export another graph
 LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
 PROBED_LABELS = 8
 Say = Callable[[Literal["export", "parity"], Attention], None]

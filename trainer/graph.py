@@ -13,6 +13,7 @@ from trainer.tokens import by_length, padded
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ROWS = 16
+SLOWER = ["SkipLayerNormFusion"]  # what a processor loses by, see trainer.export
 
 
 class Graph:
@@ -29,7 +30,9 @@ class Graph:
         source = graph if isinstance(graph, bytes) else str(graph)
         told = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf)
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
+            )
         except (*told, state.NotImplemented, state.RuntimeException) as error:
             raise ExportError(f"ONNX Runtime cannot run the graph ({str(error).splitlines()[0]})") from error
 

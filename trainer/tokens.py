@@ -46,17 +46,17 @@ def padded(ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:
     return tokens, mask
 
 
-def packed(ids: Sequence[Sequence[int]]) -> tuple[Array, Array, Array, Array]:
+def packed(ids: Sequence[Sequence[int]], *, longest: int | None = None) -> tuple[Array, Array, Array, Array]:
     """(input_ids, position_ids, token_offset, cu_seqlens): every text on one flat axis, without padding.
 
     int64 [tokens] twice, int32 [texts, longest] and [texts + 1]. `token_offset` lists, in a padded layout,
-    first the places of all tokens, then those of the padding.
+    first the places of all tokens, then those of the padding; `longest` may be more than any text has.
 
     >>> [part.tolist() for part in packed([[5, 6], [7]])]
     [[5, 6, 7], [0, 1, 0], [[0, 1], [2, 3]], [0, 2, 3]]
     """
     lengths = np.array([len(row) for row in ids], dtype=np.int64)
-    real = np.arange(lengths.max()) < lengths[:, None]
+    real = np.arange(longest or lengths.max()) < lengths[:, None]
     places = np.concatenate([np.flatnonzero(real), np.flatnonzero(~real)]).reshape(real.shape)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.concatenate([np.asarray(row, dtype=np.int64) for row in ids])
