@@ -15,6 +15,7 @@ import json
 import pkgutil
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -90,6 +91,7 @@ def names() -> list[str]:
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
+@cache  # asked for every row
 def load(name: str) -> Task:
     """The task of a name; UnknownTaskError lists those there are."""
     if name not in names():
