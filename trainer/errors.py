@@ -103,8 +103,8 @@ class BudgetError(TrainerError):
         )
 
 
-class FleetError(TrainerError):
-    """A process of a training that several share is gone."""
+class FleetError(RuntimeError):
+    """A process of a training that several share is gone. No refusal: another attempt may do better."""
 
     def __init__(self, why: str) -> None:
         super().__init__(

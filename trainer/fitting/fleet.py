@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -219,5 +220,7 @@ def _end_with_the_leader() -> None:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the leader, who pauses or cancels
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_leader, daemon=True).start()
     follow(Path(sys.argv[1]), int(sys.argv[2]))

@@ -88,18 +88,13 @@ def names() -> list[str]:
     >>> names()
     ['classification', 'multi-label', 'text-generation', 'token-classification']
     """
-    return list(_names())
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
-@cache
-def _names() -> tuple[str, ...]:
-    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)))
-
-
-@cache  # an exporter asks with every answer
+@cache  # asked for every row, and with every answer
 def load(name: str) -> Task:
     """The task of a name; UnknownTaskError lists those there are."""
-    if name not in _names():
+    if name not in names():
         raise UnknownTaskError(name, names())
     return cast("Task", importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
 
