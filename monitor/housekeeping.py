@@ -19,6 +19,7 @@ from sqlalchemy.orm import aliased
 from exporter.tables import deployments, predictions, reference, sketches, trials, versions
 from monitor.expired import clean_expired
 from monitor.lake import seal
+from monitor.lake.days import DAY_S
 from monitor.lease import brief
 from monitor.settings import MonitorSettings
 from monitor.tables import due_slots, jobs, verdicts
@@ -57,7 +58,18 @@ def clean(db: Engine, home: Path, monitor: MonitorSettings, *, now: float) -> Cl
 def _seal(db: Engine, home: Path, monitor: MonitorSettings, now: float) -> int:
     if monitor.lake is None:
         return 0
-    return seal(db, home / monitor.lake, before=now - monitor.keep_predictions)
+    before = now - monitor.keep_predictions
+    if monitor.keep_rows:
+        before = max(before, _beyond(db, monitor.keep_rows, now))
+    return seal(db, home / monitor.lake, before=before)
+
+
+def _beyond(db: Engine, rows: int, now: float) -> float:
+    """The end of the day of the first row that there is no room for; today's rows stay in any case."""
+    newest = select(predictions.c.at).order_by(predictions.c.seq.desc()).offset(rows).limit(1)
+    with db.connect() as connection:
+        at = connection.scalar(newest)
+    return 0.0 if at is None else min(now, at + DAY_S)
 
 
 def clean_slots(db: Engine, *, before: float) -> int:

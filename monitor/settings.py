@@ -58,6 +58,7 @@ class MonitorSettings(BaseModel):
     keep_predictions: Seconds = Field(
         default=7_776_000.0, gt=0
     )  # in the database, where there is a lake: 90 days
+    keep_rows: int = Field(default=0, ge=0)  # likewise: of them, whole days beyond move too. 0: any number
     time_zone: str = "UTC"
     lease_s: Seconds = Field(default=3.0, gt=0)  # the leader's; a takeover lasts about as long
     job_lease_s: Seconds = Field(default=60.0, gt=0)

@@ -160,8 +160,9 @@ def main(arguments: argparse.Namespace) -> None:
         for name in PEERS if arguments.only is None else arguments.only:
             servers[name] = stack.enter_context(peer(name, directory))
         found: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(arguments.rounds):
+        for number in range(arguments.rounds):
             for name, told in _round(versions, servers, path, arguments):
+                print(json.dumps({"round": number, "server": name} | told), flush=True)
                 found.setdefault(name, []).append(told)
     lines = {name: tell(name, rounds) for name, rounds in found.items()}
     print(json.dumps(ratios(lines)), flush=True)

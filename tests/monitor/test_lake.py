@@ -221,3 +221,14 @@ def test_housekeeping_fills_the_lake_only_where_there_is_one(filled: Engine, tmp
     some = clean(filled, tmp_path, MonitorSettings(keep_predictions=DAY, lake=Path("lake")), now=now)
     assert (none.predictions, some.predictions) == (0, 18)
     assert len(in_lake(tmp_path / "lake")) == 18
+
+
+@pytest.mark.parametrize(("kept", "days_left"), [(25, 2), (20, 2), (19, 1), (5, 1), (40, 4), (0, 4)])
+def test_beyond_so_many_rows_whole_days_move_whatever_their_age(
+    filled: Engine, tmp_path: Path, kept: int, days_left: int
+) -> None:
+    settings = MonitorSettings(lake=Path("lake"), keep_predictions=1000 * DAY, keep_rows=kept)
+    clean(filled, tmp_path, settings, now=START + 3.5 * DAY)
+    first = 4 - days_left
+    left = {id_of(day, number) for day in range(first, 4) for number in range(10)}
+    assert in_database(filled) == left | LABELLED
