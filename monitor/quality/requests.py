@@ -21,6 +21,7 @@ from monitor.quality.buying import (
     draw,
     novelty,
     probabilities,
+    shares_for,
     spread_order,
 )
 from monitor.quality.correctness import cross_fitted
@@ -70,7 +71,7 @@ def next_labels(
     if not len(free):
         raise NothingToLabelError(model, version)
     rng = np.random.default_rng(seed)
-    appealing = _appeal(rows, read_known(db, model, version), free, shares or Shares())
+    appealing = _appeal(rows, read_known(db, model, version), free, shares)
     probability = probabilities(appealing.sum(axis=0), count)
     taken = draw(probability, _order(rows, free, rng), rng)
     strategies = _strategies(appealing[:, taken], rng)
@@ -110,10 +111,11 @@ def next_labels(
     ]
 
 
-def _appeal(rows: Rows, known: Known, free: Ints, shares: Shares) -> Floats:
+def _appeal(rows: Rows, known: Known, free: Ints, shares: Shares | None) -> Floats:
     """Chances by strategy of the rows `free`, by what the labels so far have taught."""
     chance = cross_fitted(known.curve, rows.served, rows.labelled(rows.told()))
-    return appeal(chance[free], novelty(rows.served.similarity[free], known.similarity), shares)
+    new = novelty(rows.served.similarity, known.similarity)
+    return appeal(chance[free], new[free], shares or shares_for(new))
 
 
 def _order(rows: Rows, free: Ints, rng: np.random.Generator) -> Ints:

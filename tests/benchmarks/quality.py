@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.quality.buying import Shares, appeal, draw, novelty, probabilities, spread_order
+from monitor.quality.buying import appeal, draw, novelty, probabilities, shares_for, spread_order
 from monitor.quality.correctness import Curve, Labelled, Served, cross_fitted, reference_curve
 from monitor.quality.design import Design, arrived
 from monitor.quality.estimate import proportion, sample_of
@@ -239,7 +239,8 @@ def _drawing(
         none = np.zeros(0, dtype=np.int64)
         told = Labelled(rows=none, truth=none, correct=none.astype(np.float64))
         chance = cross_fitted(found.curve, served, told, earlier)
-        liked = appeal(chance, novelty(served.similarity, found.similarity), Shares()).sum(axis=0)
+        new = novelty(served.similarity, found.similarity)
+        liked = appeal(chance, new, shares_for(new)).sum(axis=0)
         return probabilities(liked, labels), spread_order(served.embedding, rng)
     start = found.curve(served.score, served.similarity)
     liked = np.where(start < np.median(start), 4.0, 1.0) if design == "arrived" else np.ones(count)
@@ -273,7 +274,7 @@ def _bought(
             right = (found.truth[known] == served.answered[known]).astype(np.float64)
             told = Labelled(rows=known, truth=found.truth[known], correct=right)
             chance = cross_fitted(found.curve, served, told)
-            liked = appeal(chance[free], new[free], Shares()).sum(axis=0)
+            liked = appeal(chance[free], new[free], shares_for(new)).sum(axis=0)
             order = spread_order(served.embedding[free], rng)
         known = np.concatenate([known, free[draw(probabilities(liked, BATCH), order, rng)]])
         told_rows = known[found.truth[known] >= 0]
