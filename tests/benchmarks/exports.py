@@ -87,18 +87,16 @@ def _asked(name: str, data: Data, base: Path, single: bytes, packed: bytes) -> N
     spread = np.linspace(0, len(ids) - 1, 96).astype(int)
     shown = [ids[row] for row in spread]
     began = time.process_time()
-    whole = quantise(single, shown, threads=1)
+    graphs = {"int8": quantise(single, shown, threads=1)}
     print(json.dumps({"what": "quantise", "data": name, "cpu_s": round(time.process_time() - began, 2)}))
-    spared = quantise(single, shown, threads=1, sparing=True)
+    for care in ("outliers", "gelu"):
+        graphs[f"int8, care for {care}"] = quantise(single, shown, threads=1, care=care)
     questions = encode(cut, [text for text, _ in asked])
     right = np.array([labels.index(label) for _, label in asked])
     ours = None
-    for precision, other in (
-        ("fp32", graph),
-        ("int8", Graph(whole, threads=1)),
-        ("int8 sparing", Graph(spared, threads=1)),
-        ("fp16", PackedReference(packed, threads=1)),
-    ):
+    asked_of: dict[str, Graph | PackedReference] = {"fp32": graph}
+    asked_of |= {kind: Graph(content, threads=1) for kind, content in graphs.items()}
+    for precision, other in (asked_of | {"fp16": PackedReference(packed, threads=1)}).items():
         few = questions if precision != "fp16" else questions[:200]
         spent = time.process_time()
         theirs = _row_by_row(other, head, few)
