@@ -14,6 +14,7 @@ from exporter.errors import RequestError
 from exporter.generating.guidance import Guides
 from exporter.generating.template import Template
 from exporter.packing import ALONE
+from exporter.settings import Device
 from trainer.artifact import TOKENIZER
 from trainer.decoder.graph import DecoderGraph, greedy
 from trainer.decoder.sealed import TOKENIZER_CONFIG, DecoderVersion, template_of
@@ -29,10 +30,15 @@ class DecoderEngine:
     packing = ALONE
     encoder: Encoder | None = None
 
-    def __init__(self, version: DecoderVersion, *, name: str, threads: int, rows: int) -> None:
+    def __init__(
+        self, version: DecoderVersion, *, name: str, threads: int, rows: int, device: Device = "cpu"
+    ) -> None:
         self.name = name
         self.labels: list[str] = []
-        self.graph = DecoderGraph(version.path, version.files, threads=threads, rows=rows)
+        fixed = version.manifest.max_tokens if device == "cuda" else None
+        self.graph = DecoderGraph(
+            version.path, version.files, threads=threads, rows=rows, device=device, fixed=fixed
+        )
         self.provider = self.graph.provider
         self.context = min(version.manifest.max_tokens, self.graph.context)
         self.tokenizer = Tokenizer.from_str(version.files[TOKENIZER].decode())
@@ -77,10 +83,12 @@ class DecoderEngine:
         self.graph.release()
 
 
-def open_decoder_engine(version: DecoderVersion, *, name: str, threads: int, rows: int) -> DecoderEngine:
+def open_decoder_engine(
+    version: DecoderVersion, *, name: str, threads: int, rows: int, device: Device = "cpu"
+) -> DecoderEngine:
     """Loaded and tried on one prompt. Raises VersionRefusedError."""
     try:
-        engine = DecoderEngine(version, name=name, threads=threads, rows=rows)
+        engine = DecoderEngine(version, name=name, threads=threads, rows=rows, device=device)
         greedy(engine.graph, [engine.tokens(PROBE, special=True)[: engine.context - 2]], 2)
         engine.graph.release()
     except Exception as error:  # neither library has a base class for what it raises

@@ -44,6 +44,15 @@ def bare_run(
     return lambda: list(pool.map(lambda one: session.run(("logits", "embedding"), one), given))
 
 
+def flops_per_token(version: Version) -> int:
+    """Of products with weights, a multiplication and an addition each; attention's own are left out."""
+    import onnx
+
+    graph = onnx.load_from_string(version.model_bytes).graph
+    sizes = {one.name: int(np.prod(one.dims)) for one in graph.initializer if len(one.dims) == 2}
+    return sum(2 * sizes.get(node.input[1], 0) for node in graph.node if node.op_type == "MatMul")
+
+
 def largest_difference(engine: Engine, texts: Sequence[str], *, seed: int = 0) -> float:
     """Of any score, between texts alone and among others, in three random orders."""
     encoded = engine.encode(texts)

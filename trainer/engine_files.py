@@ -21,7 +21,7 @@ from trainer.errors import ExportError
 from trainer.export import export_packed
 from trainer.graph import Graph
 from trainer.packed_reference import PackedReference
-from trainer.quantise import quantise
+from trainer.quantise import Care, quantise
 from trainer.rows import HoldoutRow
 from trainer.rungs import Given, Made
 from trainer.spec import GateTable
@@ -153,16 +153,16 @@ def _spliced(given: Given, file: str) -> bytes | None:
 
 
 def _int8(given: Given, _: Made) -> Iterator[bytes]:
-    """All products of integers, the parent's if it has them; then without those that cost most accuracy."""
+    """All products of integers, the parent's if it has them; then with care for what costs most accuracy."""
     inherited = _spliced(given, INT8)
     if inherited is not None:
         yield inherited
     spread = np.unique(np.linspace(0, len(given.rows) - 1, CALIBRATION_TEXTS).astype(int))
     ids = given.ids([given.rows[row].text for row in spread])
     content, threads = (given.out / MODEL).read_bytes(), given.spec.fit.threads
-    if inherited is None:
-        yield quantise(content, ids, threads=threads)
-    yield quantise(content, ids, threads=threads, sparing=True)
+    cares: tuple[Care, ...] = ("none", "outliers", "gelu")
+    for care in cares[inherited is not None :]:
+        yield quantise(content, ids, threads=threads, care=care)
 
 
 def _half(given: Given, made: Made) -> Iterator[bytes]:

@@ -3,25 +3,28 @@
 A scale per token, where ONNX Runtime's own quantiser has one per batch, keeps batch mates out of an answer as
 single precision does: the sums are of integers. Channels with outliers are evened out before: what a channel
 is divided by, its row of the weights is multiplied with (SmoothQuant, Xiao et al. 2023,
-https://arxiv.org/abs/2211.10438).
+https://arxiv.org/abs/2211.10438). Weights are rounded so that products err least (trainer.rounding).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from trainer.graph import Graph
+from trainer.rounding import rounded
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EVENED = 0.6  # how much of an outlier's size moves into the weights
 LEAST = 1e-5
 # After GELU values reach from -0.17 upwards: sixteen of 256 steps for what lies below zero are enough.
 ACTIVATIONS, BELOW_ZERO, DEEPEST = {"Gelu", "BiasGelu", "FastGelu", "Relu"}, 16, 0.17
+OUTLIERS = 32  # channels after GELU that stay in single precision: the largest make all others coarse
 PREFIX = "int8."
+Care = Literal["none", "outliers", "gelu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,28 +36,30 @@ class Product:
     rectified: bool  # its states come out of GELU
 
 
-def quantise(content: bytes, ids: Sequence[Sequence[int]], *, threads: int, sparing: bool = False) -> bytes:
-    """The int8 graph of a `model.onnx`; `ids` are texts that show how large activations get.
+def quantise(content: bytes, ids: Sequence[Sequence[int]], *, threads: int, care: Care = "none") -> bytes:
+    """The int8 graph of a `model.onnx`; `ids` are texts that show what activations are like.
 
-    `sparing` leaves the products after GELU in single precision: they are a third of the work, and what int8
-    costs in accuracy it costs there first.
+    What int8 costs in accuracy it costs first in the products after GELU. With care for "outliers" their
+    OUTLIERS largest channels stay in single precision, with care for "gelu" all of these products do, which
+    are a third of the work.
     """
     import onnx
 
     model = onnx.load_model_from_string(content)
     found = _products(model.graph)
-    products = {name: one for name, one in found.items() if not (sparing and one.rectified)}
+    products = {name: one for name, one in found.items() if not (care == "gelu" and one.rectified)}
     states = list(dict.fromkeys(product.node.input[0] for product in products.values()))
-    largest = _largest(content, states, ids, threads=threads)
+    seen = _seen(content, states, ids, threads=threads)
     nodes, made = list(model.graph.node), _Writer(model.graph)
-    divisors = {name: _divisors(name, largest[name], list(products.values())) for name in states}
+    apart = OUTLIERS if care == "outliers" else 0
+    evened = {name: _evened(name, seen[name].largest, list(products.values()), apart) for name in states}
     del model.graph.node[:]
     for node in nodes:
         product = products.get(node.output[0])
         if product is None:
             model.graph.node.append(node)
         else:
-            made.product(product, divisors[node.input[0]])
+            made.product(product, evened[node.input[0]], seen[node.input[0]].gram)
     made.prune()
     quantised: bytes = model.SerializeToString()
     return quantised
@@ -77,31 +82,66 @@ def _products(graph: Any) -> dict[str, Product]:
     }
 
 
-def _largest(
+def _seen(
     content: bytes, names: list[str], ids: Sequence[Sequence[int]], *, threads: int
-) -> dict[str, Array]:
-    """Largest size of every channel of the named values over the texts."""
+) -> dict[str, States]:
+    """What the named values are like over the texts."""
     import onnx
     from onnx import TensorProto, helper
 
     model = onnx.load_model_from_string(content)
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     graph = Graph(model.SerializeToString(), threads=threads)
-    largest = {name: np.zeros(1, dtype=np.float32) for name in names}
+    found = {name: States() for name in names}
     for row in ids:
         for name, value in zip(names, graph.values([row], names), strict=True):
-            largest[name] = np.maximum(largest[name], np.abs(value).max(axis=(0, 1)))
-    return largest
+            found[name].add(value.reshape(-1, value.shape[-1]))
+    return found
 
 
-def _divisors(name: str, largest: Array, products: list[Product]) -> Array | None:
-    """What each channel of the states is divided by, float32 [inputs]; None where it stays as it is."""
+class States:
+    """Largest size of every channel [inputs]; sums of products of channels [inputs, inputs]."""
+
+    def __init__(self) -> None:
+        self.largest: Array = np.zeros(1, dtype=np.float32)
+        self.gram: Array = np.zeros((1, 1), dtype=np.float32)
+
+    def add(self, values: Array) -> None:
+        """`values` float32 [tokens, inputs]."""
+        self.largest = np.maximum(self.largest, np.abs(values).max(axis=0))
+        self.gram = self.gram + values.T @ values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evened:
+    """What states are multiplied with before they become integers, float32 [inputs].
+
+    It is 0 for the channels `apart`, int64, whose share of the product is computed in single precision.
+    """
+
+    factors: Array
+    apart: Array
+    rectified: bool
+
+    @property
+    def weights(self) -> Array:
+        """What rows of the weights are multiplied with in return."""
+        zeros = np.zeros_like(self.factors)
+        return np.divide(1, self.factors, out=zeros, where=self.factors != 0)
+
+
+def _evened(name: str, largest: Array, products: list[Product], outliers: int) -> Evened:
     readers = [product for product in products if product.node.input[0] == name]
     if any(product.rectified for product in readers):
-        return None  # a shift of the sizes would cost more steps than the outliers do
+        # Dividing them would cost more steps below zero than it gains above.
+        apart = np.sort(np.argsort(-largest)[: min(outliers, len(largest) // 8)])
+        factors = np.ones_like(largest)
+        factors[apart] = 0
+        return Evened(factors=factors, apart=apart, rectified=True)
     rows = np.max([np.abs(product.weight).max(axis=1) for product in readers], axis=0)
     sizes = np.maximum(largest, LEAST) ** EVENED / np.maximum(rows, LEAST) ** (1 - EVENED)
-    return np.asarray(sizes / np.exp(np.log(sizes).mean()), dtype=np.float32)
+    factors = np.asarray(np.exp(np.log(sizes).mean()) / sizes, dtype=np.float32)
+    return Evened(factors=factors, apart=np.zeros(0, dtype=np.int64), rectified=False)
 
 
 class _Writer:
@@ -112,23 +152,31 @@ class _Writer:
         self._known: set[str] = set()
         self._quantised: dict[str, tuple[str, str, str]] = {}
 
-    def product(self, product: Product, divisors: Array | None) -> None:
+    def product(self, product: Product, evened: Evened, gram: Array) -> None:
         states, out = product.node.input[0], product.node.output[0]
-        weight = product.weight if divisors is None else product.weight * divisors[:, None]
+        weight = product.weight * evened.weights[:, None]
         columns = np.abs(weight).max(axis=0) / 127
         columns[columns == 0] = 1.0
         if states not in self._quantised:
-            self._quantised[states] = self._states(states, divisors, rectified=product.rectified)
+            self._quantised[states] = self._states(states, evened)
         integers, scale, zero = self._quantised[states]
+        found = rounded(weight, columns, gram * evened.factors * evened.factors[:, None])
         own = [
-            self._constant(f"{out}.weight", np.round(weight / columns).astype(np.int8)),
+            self._constant(f"{out}.weight", found),
             self._constant("one", np.float32(1)),
             self._constant(f"{out}.columns", columns.astype(np.float32)),
         ]
         whole = f"{PREFIX}{out}.whole"
         order = [integers, own[0], own[1], own[2], zero]
         self._node("MatMulIntegerToFloat", order, whole, domain="com.microsoft")
-        self._node("Mul", [whole, scale], out)
+        if not len(evened.apart):
+            self._node("Mul", [whole, scale], out)
+            return
+        self._node("Mul", [whole, scale], f"{whole}.scaled")
+        self._node("Gather", [states, self._constant(f"{states}.apart", evened.apart)], f"{out}.few", axis=-1)
+        few = self._constant(f"{out}.apart", product.weight[evened.apart])
+        self._node("MatMul", [f"{out}.few", few], f"{out}.single")
+        self._node("Add", [f"{whole}.scaled", f"{out}.single"], out)
 
     def prune(self) -> None:
         """Drop weights that nothing reads any more."""
@@ -136,39 +184,28 @@ class _Writer:
         for tensor in [one for one in self._graph.initializer if one.name not in read]:
             self._graph.initializer.remove(tensor)
 
-    def _states(self, states: str, divisors: Array | None, *, rectified: bool) -> tuple[str, str, str]:
+    def _states(self, states: str, evened: Evened) -> tuple[str, str, str]:
         """Names of the integers, of their scale [rows, tokens, 1] and of their zero."""
-        own = f"{PREFIX}{states}"
+        own, rectified = f"{PREFIX}{states}", evened.rectified
         source = states
-        if divisors is not None:
+        if (evened.factors != 1).any():
             source = f"{own}.even"
-            self._node("Mul", [states, self._constant(f"{states}.divisors", 1 / divisors)], source)
+            self._node("Mul", [states, self._constant(f"{states}.factors", evened.factors)], source)
         zero = BELOW_ZERO if rectified else 128
-        least = DEEPEST / BELOW_ZERO if rectified else 1e-9
-        steps = np.float32(1 / (255 - zero if rectified else 127))
+        steps = np.float32(255 - zero if rectified else 127)
+        # Of values next to nothing the scale is such that what lies below zero has room, or any at all.
+        least = np.float32(steps * (DEEPEST / BELOW_ZERO if rectified else 1e-9))
         self._node("Abs", [source], f"{own}.sizes")
-        self._node("ReduceMax", [f"{own}.sizes", self._constant("last", np.array([-1]))], f"{own}.largest")
-        self._node("Mul", [f"{own}.largest", self._constant(f"steps{zero}", steps)], f"{own}.step")
-        self._node("Max", [f"{own}.step", self._constant(f"least{zero}", np.float32(least))], f"{own}.scale")
-        self._integers(own, source, zero)
-        return f"{own}.integers", f"{own}.scale", self._constant(f"zero{zero}", np.uint8(zero))
-
-    def _integers(self, own: str, source: str, zero: int) -> None:
-        """QuantizeLinear knows one axis of scales, so rows and tokens become one and are parted again."""
-        last = self._constant("last", np.array([-1]))
-        self._node("Shape", [source], f"{own}.shape")
-        self._node("Slice", [f"{own}.shape", last, self._constant("end", np.array([9]))], f"{own}.width")
-        self._node("Concat", [last, f"{own}.width"], f"{own}.flat_shape", axis=0)
-        self._node("Reshape", [source, f"{own}.flat_shape"], f"{own}.flat")
-        self._node("Reshape", [f"{own}.scale", last], f"{own}.scales")
-        self._node("Mul", [f"{own}.scales", self._constant("none", np.float32(0))], f"{own}.zeros")
-        zero_name = self._constant(f"zero{zero}_single", np.float32(zero))
-        self._node("Add", [f"{own}.zeros", zero_name], f"{own}.zeros_single")
-        self._node("Cast", [f"{own}.zeros_single"], f"{own}.zero", to=2)
-        self._node(
-            "QuantizeLinear", [f"{own}.flat", f"{own}.scales", f"{own}.zero"], f"{own}.flat_integers", axis=0
-        )
-        self._node("Reshape", [f"{own}.flat_integers", f"{own}.shape"], f"{own}.integers")
+        self._node("ReduceMax", [f"{own}.sizes", self._constant("last", np.array([-1]))], f"{own}.most")
+        self._node("Max", [f"{own}.most", self._constant(f"least{zero}", least)], f"{own}.largest")
+        self._node("Div", [self._constant(f"steps{zero}", steps), f"{own}.largest"], f"{own}.per_step")
+        self._node("Mul", [source, f"{own}.per_step"], f"{own}.units")
+        # Units are rounded by a scale of one: QuantizeLinear itself has no scale per token of a row.
+        whole = [f"{own}.units", self._constant("one", np.float32(1))]
+        zero_name = self._constant(f"zero{zero}", np.uint8(zero))
+        self._node("QuantizeLinear", [*whole, zero_name], f"{own}.integers")
+        self._node("Mul", [f"{own}.largest", self._constant(f"share{zero}", 1 / steps)], f"{own}.scale")
+        return f"{own}.integers", f"{own}.scale", zero_name
 
     def _node(self, operator: str, inputs: list[str], output: str, **more: Any) -> None:
         from onnx import helper

@@ -1,8 +1,9 @@
-"""ONNX Runtime on the processor, int8: weights per channel, activations by the range of each run.
+"""ONNX Runtime on the processor, int8.
 
-That range is of a whole batch, so a row's answer would depend on its batch mates and labels would flip
-(onnxruntime.ai, "Quantize ONNX models": dynamic). Every row therefore runs alone and unpadded; a row is work
-enough for one thread, so this costs little.
+A graph of ours (trainer.quantise) has a scale for each token, and texts share micro-batches as in fp32. ONNX
+Runtime's own dynamic quantisation has one for a whole batch, so that a row's answer would depend on its batch
+mates and labels would flip (onnxruntime.ai, "Quantize ONNX models"): what shows that when it is loaded runs
+every row alone and unpadded.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,9 +16,12 @@ from rich.table import Table
 
 from exporter import registry, speed
 from exporter.engines import open_engines
+from exporter.gpu import Peak, peak
 from exporter.machine import cores
+from exporter.speed import flops_per_token
 from monitor.commands import Context, Outcome, known
 from monitor.commands.models import stages
+from monitor.config import Settings
 from monitor.errors import MonitorError
 from trainer.artifact import Version
 from trainer.errors import TrainerError
@@ -73,20 +76,26 @@ def engines(
     contestants = [Contestant(one, _over(engine, asked), []) for one, engine in found.items()]
     contestants += _bare(opened, found, ids, settings.threads)
     if torch:
-        contestants += _torch(opened, ids, context.settings.trainer.cache, settings.threads, skipped)
+        contestants += _torch(opened, ids, context.settings, skipped)
     with stages(quiet) as show:
         _race(contestants, rounds, skipped, show)
     differences = {
         one: speed.largest_difference(engine, asked[:INVARIANT_TEXTS]) for one, engine in found.items()
     }
+    tokens, reached = sum(map(len, ids)), peak() if settings.device == "cuda" else None
     data = {
         "model": model,
         "version": name,
         "machine": machine(settings.threads),
         "texts": len(asked),
-        "tokens": sum(map(len, ids)),
+        "tokens": tokens,
         "rounds": rounds,
-        "rows": [_row(one, contestants, len(asked), sum(map(len, ids))) for one in contestants],
+        "peak": None if reached is None else asdict(reached),
+        "rows": [
+            _row(one, contestants, len(asked), tokens)
+            | _share(one, flops_per_token(opened) * tokens, reached)
+            for one in contestants
+        ],
         "changes_with_batch_mates": differences,
         "refused": dict(_refused(opened)),
         "skipped": skipped,
@@ -121,11 +130,13 @@ def _bare(
 
 
 def _torch(
-    version: Version, ids: list[list[int]], cache: Path, threads: int, skipped: dict[str, str]
+    version: Version, ids: list[list[int]], settings: Settings, skipped: dict[str, str]
 ) -> Iterator[Contestant]:
+    exporter = settings.exporter
     for way in TORCH:
         try:
-            run = torch_run(resolve_base(version.manifest.base, cache), ids, threads=threads, way=way)
+            base = resolve_base(version.manifest.base, settings.trainer.cache)
+            run = torch_run(base, ids, threads=exporter.threads, way=way, device=exporter.device)
         except (TrainerError, OSError) as error:
             skipped[f"torch {way}"] = str(error)
         else:
@@ -169,6 +180,13 @@ def _row(one: Contestant, contestants: list[Contestant], texts: int, tokens: int
     return row
 
 
+def _share(one: Contestant, flops: int, reached: Peak | None) -> dict[str, float]:
+    """Of the measured peak of the GPU, by products with weights."""
+    if reached is None:
+        return {}
+    return {"share_of_peak": round(flops / median(one.seconds) / (reached.tflops * 1e12), 4)}
+
+
 def _bare_name(engine: str) -> str:
     return f"bare session, {engine}"
 
@@ -191,6 +209,10 @@ def _view(data: dict[str, Any]) -> Iterator[Any]:
         f"{data['texts']} texts, {data['tokens']} tokens, median of {data['rounds']} rounds, "
         f"{data['machine']['threads']} threads."
     )
+    if data["peak"] is not None:
+        shares = ", ".join(f"{row['name']} {row['share_of_peak']:.1%}" for row in data["rows"])
+        told = data["peak"]
+        yield f"Peak {told['tflops']:.0f} TFLOP/s, copy {told['copied_tb_s']:.2f} TB/s. Shares: {shares}."
     for name, difference in data["changes_with_batch_mates"].items():
         yield f"{name}: largest change of a score with its batch mates: {difference:g}"
     for name, why in [*data["refused"].items(), *data["skipped"].items()]:

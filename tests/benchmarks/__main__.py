@@ -32,7 +32,7 @@ python -m tests.benchmarks.head_quality             accuracy and calibration of 
 python -m tests.benchmarks.retrain_cost             a thousand labels to a sealed version
 python -m tests.benchmarks.clinc HISTORY            a history for `trueup backtest`
 python -m tests.benchmarks.architectures            encoders of ten architectures by every route of export
-python -m tests.benchmarks.exports                  MiniLM: seconds of an export; what int8 and fp16 cost
+python -m tests.benchmarks.exports [PART]           MiniLM: seconds of an export; what int8 and fp16 cost
 """
 
 from __future__ import annotations

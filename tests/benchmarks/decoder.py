@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.kept import keep
 from trainer.decoder.graph import CONFIG, MODEL, WEIGHTS, DecoderGraph, greedy, prompt_logits
 
 PROMPTS, PROMPT_TOKENS, TOKENS, ROUNDS, THREADS = 4, 100, 24, 3, 2
 
 
 def main(base: Path, folders: list[Path]) -> None:
-    """Print one JSON line a runner: tokens a second, milliseconds to the first token of 100."""
+    """Print one JSON line a runner: tokens a second, milliseconds to the first token of 100; keep them."""
     prompts = np.random.default_rng(0).integers(5, 40_000, (PROMPTS, PROMPT_TOKENS)).tolist()
     runners = {"transformers": transformers(base)}
     for folder in folders:
@@ -44,6 +45,7 @@ def main(base: Path, folders: list[Path]) -> None:
             said[name] = run(prompts, TOKENS)
             spent = time.perf_counter() - began
             seconds[name].append(spent - len(said[name]) * firsts[name][-1])
+    found = []
     for name in runners:
         rows = len(said[name])
         told = {
@@ -55,6 +57,8 @@ def main(base: Path, folders: list[Path]) -> None:
             ),
         }
         print(json.dumps(told), flush=True)
+        found.append(told)
+    keep("decoder", {"rows": found}, threads=THREADS)
 
 
 Run = Callable[[list[list[int]], int], list[list[int]]]

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.settings import default_cache
@@ -16,8 +17,8 @@ GROUPS = ("comp.graphics", "rec.autos", "sci.med", "talk.politics.guns")
 TRAIN, ASKED = 1200, 512
 
 
-def make(folder: Path, *, max_tokens: int = 128) -> tuple[Path, Path]:
-    """(version directory, texts.jsonl), made by `trueup init` and `trueup train`.
+def make(folder: Path, *, max_tokens: int = 128, engines: Sequence[str] = ()) -> tuple[Path, Path]:
+    """(version directory, texts.jsonl), made by `trueup init` and `trueup train`, with graphs for `engines`.
 
     Texts have 2 to some 200 words, most of them about 30: mail cut at a log-normal length.
     """
@@ -34,7 +35,10 @@ def make(folder: Path, *, max_tokens: int = 128) -> tuple[Path, Path]:
     _trueup(folder, "init", "mail.jsonl", "--model", "router")
     spec = folder / "router.toml"
     text = spec.read_text(encoding="utf-8").replace('rung = "adapter"', 'rung = "head"')
-    spec.write_text(text.replace("max_tokens = 128", f"max_tokens = {max_tokens}"), "utf-8")
+    text = text.replace("max_tokens = 128", f"max_tokens = {max_tokens}")
+    if engines:
+        text += f"\n[export]\nengines = {json.dumps(engines)}\n"
+    spec.write_text(text, "utf-8")
     _trueup(folder, "train", "router.toml")
     return folder / ".trueup" / "versions" / "router" / "v1", folder / "texts.jsonl"
 

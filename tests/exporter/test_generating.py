@@ -35,6 +35,7 @@ from exporter.prediction import Prediction, decode, encode
 from exporter.settings import ExporterSettings
 from exporter.tables import generations
 from tests.exporter.test_trials import until
+from trainer.decoder.graph import DecoderGraph
 from trainer.decoder.sealed import open_decoder
 
 ROWS = 3
@@ -109,6 +110,33 @@ def test_no_more_than_the_rows_of_the_graph_are_begun_and_all_are_answered_in_or
     assert all(isinstance(end, Done) for end in ends)
     assert sorted(row.id for row in recorder.rows) == [f"{number:04d}" for number in range(10)]
     assert len({end.text for end in ends if isinstance(end, Done)}) > 1  # each has its own seed
+
+
+def test_steps_as_a_gpu_runs_them_give_the_same_answers(
+    tiny_decoder: Path, engine: DecoderEngine, owner: Owner
+) -> None:
+    """Buffers of one length, captured shapes; rows join, are filled beside others, leave and move."""
+    version = open_decoder(tiny_decoder)
+    fixed = open_decoder_engine(version, name="decoder-cuda", threads=1, rows=ROWS)
+    fixed.graph = DecoderGraph(
+        version.path, version.files, threads=1, rows=ROWS, fixed=version.manifest.max_tokens
+    )
+
+    async def ask() -> list[str]:
+        turns = [
+            turn_of(one, number, limit=3 + 5 * (number % 4), prompt="hello " * (1 + 9 * (number % 3)))
+            for one in (engine, fixed)
+            for number in range(12)
+        ]
+        for turn in turns:
+            owner.submit(turn)
+        owner.start()
+        ends = [await ending(turn) for turn in turns]
+        return [end.text for end in ends if isinstance(end, Done)]
+
+    said = asyncio.run(ask())
+    assert len(said) == 24
+    assert said[:12] == said[12:]
 
 
 def test_a_thousand_queued_turns_all_finish(engine: DecoderEngine, owner: Owner, recorder: Recorder) -> None:

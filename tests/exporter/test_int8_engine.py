@@ -6,19 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from exporter.engines import open_engine, usable
 from exporter.errors import NoEngineError
-from exporter.graph_engine import PADDED, open_graph
+from exporter.graph_engine import PADDED, PADDING_FREE_INT8, open_graph
+from exporter.packing import ALONE
 from exporter.sessions import CPU, open_session
 from exporter.speed import bare_run, largest_difference, mixed_texts, read
 from tests.benchmarks.int8 import with_int8
 from tests.exporter.test_cpu_engine import assert_batch_invariant
 from tests.exporter.test_cpu_engine import mixed_texts as mixed
-from tests.exporter.versions import build_version
+from tests.exporter.versions import HIDDEN, build_version
 from trainer.artifact import INT8, Version, open_version
 from trainer.errors import VersionRefusedError
+from trainer.quantise import quantise
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,32 @@ def test_an_int8_answer_never_depends_on_batch_mates(version: Version) -> None:
     engine = open_engine(version, threads=2)
     assert_batch_invariant(engine, mixed(120))
     assert largest_difference(engine, mixed(30)) == 0.0
+
+
+def test_a_graph_that_mixes_its_rows_is_found_out_and_runs_them_alone(version: Version) -> None:
+    assert open_engine(version, threads=1).packing == ALONE
+
+
+def test_a_graph_with_a_scale_for_each_token_shares_micro_batches(version: Version) -> None:
+    ids = [[2, 5, 3, 7], [2, 9, 3], [2, 4, 4, 4, 4, 3]]
+    built = quantise(_with_a_product(version.model_bytes), ids, threads=1)
+    own = replace(version, variants={INT8: built})
+    engine = open_engine(own, threads=2)
+    assert (engine.name, engine.packing) == ("cpu-int8", PADDING_FREE_INT8)
+    assert_batch_invariant(engine, mixed(120))
+    assert largest_difference(engine, mixed(40)) == 0.0
+
+
+def _with_a_product(content: bytes) -> bytes:
+    """The tiny graph with a layer between its embeddings and their mean: something to round."""
+    model = onnx.load_model_from_string(content)
+    model.opset_import[0].version = 20
+    model.opset_import.add(domain="com.microsoft", version=1)
+    weight = np.random.default_rng(0).normal(size=(HIDDEN, HIDDEN)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "layer"))
+    model.graph.node[0].output[0] = "looked_up"
+    model.graph.node.insert(1, onnx.helper.make_node("MatMul", ["looked_up", "layer"], ["states"]))
+    return bytes(model.SerializeToString())
 
 
 def test_the_same_graph_in_batches_would_depend_on_them(version: Version) -> None:

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from exporter.database import open_database, sqlite_url
+from exporter.gpu import Peak, peak
 from exporter.registry import promote, register
+from exporter.speed import flops_per_token
 from monitor.commands import Context
-from monitor.commands.bench import engines
+from monitor.commands.bench import Contestant, _share, engines
 from monitor.config import load_settings
 from monitor.migrate import upgrade
 from tests.benchmarks.int8 import ENGINES, with_int8
-from tests.exporter.versions import build_version
+from tests.exporter.versions import HIDDEN, build_version
 from tests.monitor.test_cli import trueup
+from trainer.artifact import open_version
 
 
 @pytest.fixture
@@ -51,6 +54,18 @@ def test_every_engine_is_timed_beside_its_bare_session(folder: Path, monkeypatch
     found = engines(context, model="router", version="v2", texts=8, rounds=1, torch=False, quiet=True)
     assert [row["name"] for row in found.data["rows"]] == ["cpu-fp32", "bare session, cpu-fp32"]
     assert found.data["refused"] == {"cpu-int8": "labels agree on 99.1 %"}
+
+
+def test_a_peak_is_measured_and_shares_of_it_are_of_products_with_weights(tmp_path: Path) -> None:
+    """On a processor, whose half precision is slow: the code is the GPU's, the figures are not."""
+    reached = peak("cpu", size=32, copied=1 << 16)
+    assert 0 < reached.tflops < 100
+    assert 0 < reached.copied_tb_s < 100
+    version = open_version(build_version(tmp_path / "v"))
+    assert flops_per_token(version) == 2 * HIDDEN * 3  # its head is its only product
+    twice = Contestant("x", lambda: None, [2.0, 2.0])
+    assert _share(twice, int(1e12), Peak(tflops=1.0, copied_tb_s=1.0)) == {"share_of_peak": 0.5}
+    assert _share(twice, 1, None) == {}
 
 
 @pytest.mark.parametrize(

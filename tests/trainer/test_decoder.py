@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
+from exporter.engines import device_problem, open_engine
+from exporter.errors import DeviceError, NoEngineError
 from tests.decoders import CONTEXT, PROMPTS, tiny_llama
 from tests.trainer.generation.conftest import build
 from trainer.artifact import open_version
@@ -23,6 +25,7 @@ from trainer.decoder.errors import (
 )
 from trainer.decoder.export import export
 from trainer.decoder.graph import DecoderGraph, greedy, prompt_logits
+from trainer.decoder.keys import Keys
 from trainer.decoder.make import exported, make_decoder
 from trainer.decoder.proof import Gate, prove
 from trainer.decoder.sealed import open_decoder, open_sealed, template_of
@@ -81,10 +84,52 @@ def test_room_for_a_longer_row_keeps_the_others(tiny_decoder: Path) -> None:
     prompt_logits(made, 1, IDS[0])
     prompt_logits(made, 0, IDS[1][:8])
     expected = made.step([5, 5], [9, len(IDS[0]) + 1]).copy()
-    made._length = 20  # as if it had begun so small
-    made._past = [np.ascontiguousarray(past[:, :, :20]) for past in made._past]
+    keys = made._keys
+    assert isinstance(keys, Keys)
+    keys.length = 20  # as if it had begun so small
+    keys._past = [np.ascontiguousarray(past[:, :, :20]) for past in keys._past]
     made.reserve(200)
     assert np.array_equal(made.step([5, 5], [9, len(IDS[0]) + 1]), expected)
+
+
+@pytest.fixture(scope="module")
+def fixed(tiny_decoder: Path) -> DecoderGraph:
+    """As a GPU runs it: buffers of one length, steps of fixed shapes, rows that are left over."""
+    version = open_decoder(tiny_decoder)
+    return DecoderGraph(version.path, version.files, threads=1, rows=4, fixed=64)
+
+
+def test_steps_of_fixed_shapes_give_the_same_bits(graph: DecoderGraph, fixed: DecoderGraph) -> None:
+    assert (fixed.rows, fixed.context) == (4, 64)
+    graph.reserve(64)
+    for count in (1, 2, 3, 4):
+        prompts = [ids[:40] for ids in (IDS * 2)[:count]]
+        tokens = []
+        for made in (graph, fixed):
+            firsts = [int(prompt_logits(made, row, ids).argmax()) for row, ids in enumerate(prompts)]
+            tokens.append((firsts, made.step(firsts, [len(ids) + 1 for ids in prompts])))
+        assert tokens[0][0] == tokens[1][0]
+        assert np.array_equal(tokens[0][1], tokens[1][1])
+
+
+def test_a_row_beside_those_that_are_left_over_keeps_every_token(fixed: DecoderGraph) -> None:
+    """Three rows are decoded as four; the fourth is being filled meanwhile."""
+    ids = (IDS[0] * 3)[:30]
+    expected = np.array(prompt_logits(fixed, 3, ids))
+    fixed.fill(3, ids[:10])
+    for row in range(3):
+        fixed.fill(row, (IDS[1] * 3)[:20])
+    fixed.step([5, 6, 7], [21, 21, 21])
+    assert np.array_equal(fixed.fill(3, ids[10:], 10)[-1], expected)
+
+
+def test_a_row_of_fixed_length_moves_whole(fixed: DecoderGraph) -> None:
+    ids = (IDS[0] * 3)[:30]
+    fixed.fill(2, ids[:-1])
+    expected = np.array(fixed.fill(2, ids[-1:], 29)[-1])
+    fixed.move(2, 0, 29)
+    assert np.array_equal(fixed.fill(0, ids[-1:], 29)[-1], expected)
+    assert greedy(fixed, IDS[:5], 8) == greedy(fixed, IDS[:5], 8)
 
 
 def test_more_prompts_than_rows_are_answered_in_turn(graph: DecoderGraph) -> None:
@@ -121,6 +166,26 @@ def test_a_precision_that_costs_too_much_is_refused_with_its_number(tiny_base: P
             gate=Gate(tokens=2, perplexity_rise=-0.99),
         )  # fmt: skip
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_half_precision_for_a_gpu_is_proved_with_the_kernels_of_a_processor(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    made = make_decoder(
+        tiny_base, tmp_path / "v", model="writer", precision="fp16", prompts=PROMPTS, now=0.0, threads=1
+    )
+    version = open_decoder(made)
+    assert {name: one.precision for name, one in version.manifest.engines.items()} == {"decoder-cuda": "fp16"}
+    assert 0 < version.manifest.parity.max_abs < 0.1
+    rise = version.manifest.metrics["perplexity"] / version.manifest.metrics["torch_perplexity"]
+    assert rise == pytest.approx(1.0, abs=0.01)
+    operators = [node.op_type for node in onnx.load_model_from_string(version.files["model.onnx"]).graph.node]
+    assert operators.count("GroupQueryAttention") == 2
+    with pytest.raises(NoEngineError, match="decoder-cuda"):
+        open_engine(version, threads=1)
+    if device_problem("cuda") is not None:
+        with pytest.raises(DeviceError, match=r"trueup\[gpu\]"):
+            open_engine(version, threads=1, device="cuda")
 
 
 def test_a_shape_that_the_runtime_cannot_run_is_told(tmp_path: Path) -> None:

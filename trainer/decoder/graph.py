@@ -1,10 +1,10 @@
 """An exported decoder, run: a prompt in one row, then one token of many rows at a time.
 
-Keys and values of every row lie in one buffer [rows, heads, length, size] for each layer, in which the graph
-reads and writes in place (GroupQueryAttention with past and present at one address). A row is filled alone,
-then decoded beside any others: the operator takes each row's own length, so rows join and leave between two
-steps, and none is padded. onnxruntime-genai offers that on CUDA only; with its Generators, one for each
-request, a processor gives a sixth of the tokens (SmolLM2-135M in fp32, tests/benchmarks/decoder.py).
+The graph reads and writes keys and values in place (trainer.decoder.keys: GroupQueryAttention with past and
+present at one address). A row is filled alone, then decoded beside any others: the operator takes each row's
+own length, so rows join and leave between two steps, and none is padded. onnxruntime-genai offers that on
+CUDA only, and without the logits that say how sure an answer was; with its Generators, one for each request,
+a processor gives a sixth of the tokens (SmolLM2-135M in fp32, tests/benchmarks/decoder.py).
 """
 
 from __future__ import annotations
@@ -16,52 +16,63 @@ from typing import Any
 
 import numpy as np
 
+from trainer.decoder.keys import Device, FixedKeys, Keys
+from trainer.decoder.steps import Steps
 from trainer.errors import VersionRefusedError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CONFIG, MODEL, WEIGHTS = "genai_config.json", "model.onnx", "model.onnx.data"
 CHUNK = 256  # tokens of a prompt in one run: what others wait between two of their tokens
-_FIRST_LENGTH = 512
 
 
 class DecoderGraph:
     """A session over the verified bytes of a model folder; not for several threads at once."""
 
-    def __init__(self, path: Path, files: dict[str, bytes], *, threads: int, rows: int = 8) -> None:
-        """`rows` at a time at most. Raises VersionRefusedError."""
-        self._session = _session(files, threads)
+    def __init__(
+        self,
+        path: Path,
+        files: dict[str, bytes],
+        *,
+        threads: int,
+        rows: int = 8,
+        device: Device = "cpu",
+        fixed: int | None = None,
+    ) -> None:
+        """`rows` at a time at most, all of `fixed` tokens where CUDA graphs are to be captured.
+
+        Raises VersionRefusedError.
+        """
+        self._session = _session(files, threads, device)
         config = _config(path, files[CONFIG])
         decoder = config["decoder"]
         self.context = int(config["context_length"])
         ends = config["eos_token_id"]
         self.ends = frozenset(ends if isinstance(ends, list) else [ends])
         self.vocabulary = int(self._session.get_outputs()[0].shape[-1])
-        self.rows = rows
         layers, heads = int(decoder["num_hidden_layers"]), int(decoder["num_key_value_heads"])
-        self._names = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
-        self._shape = (heads, int(decoder["head_size"]))
-        self._past: list[Array] = []
-        self._length = 0
+        half = self._session.get_outputs()[0].type == "tensor(float16)"
+        kind: type[np.generic] = np.float16 if half else np.float32
+        names = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+        shape = (heads, int(decoder["head_size"]))
+        self._steps: Steps | None = None
+        self._keys: Keys | FixedKeys
+        if fixed is not None:
+            room = min(self.context, fixed + 1)
+            self._keys = FixedKeys(names, rows, shape, kind, context=room, device=device)
+            self._steps = Steps(self._session, self._keys, self.vocabulary, kind, device)
+            self.context = room - 1  # the last place is where rows that are left over write
+        else:
+            self._keys = Keys(names, rows, shape, kind, context=self.context)
+        self.rows = self._keys.rows
         self.provider: str = self._session.get_providers()[0]
 
     def reserve(self, tokens: int) -> None:
         """Make room for rows of so many tokens; what lies in the rows stays."""
-        if tokens <= self._length:
-            return
-        length = max(self._length, _FIRST_LENGTH)
-        while length < tokens:
-            length *= 2
-        length = max(tokens, min(length, self.context))
-        heads, size = self._shape
-        # Zeros cost nothing until they are touched, so a long context takes memory only where it is used.
-        grown = [np.zeros((self.rows, heads, length, size), dtype=np.float32) for _ in self._names]
-        for new, old in zip(grown, self._past, strict=bool(self._past)):
-            new[:, :, : self._length] = old
-        self._past, self._length = grown, length
+        self._keys.reserve(tokens)
 
     def release(self) -> None:
         """Give the rows' memory back; all of them are forgotten."""
-        self._past, self._length = [], 0
+        self._keys.release()
 
     def fill(self, row: int, ids: Sequence[int], start: int = 0) -> Array:
         """Write tokens `start`… of a row, at most CHUNK of them; logits [tokens, vocabulary], fp32."""
@@ -73,6 +84,8 @@ class DecoderGraph:
 
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
         """One more token of the rows 0…; `lengths` count it. Logits [rows, vocabulary], fp32."""
+        if self._steps is not None:
+            return self._steps.run(tokens, lengths).astype(np.float32, copy=False)
         counts = np.array(lengths)[:, None]
         mask = (np.arange(max(lengths)) < counts).astype(np.int64)
         ids = np.array(tokens, dtype=np.int64)[:, None]
@@ -81,22 +94,17 @@ class DecoderGraph:
 
     def move(self, source: int, target: int, length: int) -> None:
         """Let the row `target` become a copy of the first tokens of `source`."""
-        for past in self._past:
-            past[target, :, :length] = past[source, :, :length]
+        self._keys.move(source, target, length)
 
     def _run(self, ids: Array, mask: Array, rows: slice) -> Array:
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", ids)
         binding.bind_cpu_input("attention_mask", mask)
-        for name, past in zip(self._names, self._past, strict=True):
-            part = past[rows]  # contiguous, for rows come first
-            place = ("cpu", 0, np.float32, part.shape, part.ctypes.data)
-            binding.bind_input(f"past_key_values.{name}", *place)
-            binding.bind_output(f"present.{name}", *place)
+        self._keys.bind(binding, rows)
         binding.bind_output("logits", "cpu")
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, _uncaptured())
         found: Array = binding.get_outputs()[-1].numpy()
-        return found
+        return found.astype(np.float32, copy=False)
 
 
 def greedy(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
@@ -147,7 +155,16 @@ def _config(path: Path, content: bytes) -> dict[str, Any]:
     return model
 
 
-def _session(files: dict[str, bytes], threads: int) -> Any:
+def _uncaptured() -> Any:
+    """Of a run whose shapes change."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")
+    return options
+
+
+def _session(files: dict[str, bytes], threads: int, device: Device) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -158,4 +175,6 @@ def _session(files: dict[str, bytes], threads: int) -> Any:
     weights = files.get(WEIGHTS)
     if weights is not None:  # from the bytes that were hashed; a graph that names another file finds none
         options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
-    return onnxruntime.InferenceSession(files[MODEL], options, providers=["CPUExecutionProvider"])
+    cuda = ("CUDAExecutionProvider", {"enable_cuda_graph": "1", "use_tf32": "0"})
+    chosen = cuda if device == "cuda" else "CPUExecutionProvider"
+    return onnxruntime.InferenceSession(files[MODEL], options, providers=[chosen])

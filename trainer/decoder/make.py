@@ -6,7 +6,6 @@ import importlib.metadata
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from tokenizers import Tokenizer
 
@@ -20,7 +19,7 @@ from trainer.decoder.sealed import EXPORTED, REQUIRED, seal_decoder
 from trainer.errors import TrainerError
 from trainer.sources import base_sha256
 
-ENGINE = "decoder-cpu"
+ENGINES: dict[Precision, str] = {"fp32": "decoder-cpu", "int4": "decoder-cpu", "fp16": "decoder-cuda"}
 LIBRARIES = (
     "torch",
     "transformers",
@@ -38,7 +37,7 @@ def make_decoder(
     out: Path,
     *,
     model: str,
-    precision: Literal["fp32", "int4"] = "fp32",
+    precision: Precision = "fp32",
     prompts: Sequence[str],
     now: float,
     gate: Gate | None = None,
@@ -47,8 +46,8 @@ def make_decoder(
 ) -> Path:
     """Seal the Transformers folder `base` itself as a version in `out`, emptied first; returns `out`.
 
-    Nothing is sealed that was not proved on `prompts`; fp16 could be proved on a GPU only, so it is exported
-    (trainer.decoder.export) and not sealed. Raises any TrainerError.
+    Nothing is sealed that was not proved on `prompts`. fp16 is for CUDA; it is proved with the processor's
+    kernels of the same operators, where there may be no GPU. Raises any TrainerError.
     """
     graph = exported(base, out, precision, threads=threads)
     tokenizer = Tokenizer.from_str((out / TOKENIZER).read_text(encoding="utf-8"))
@@ -66,7 +65,7 @@ def make_decoder(
         temperature=1.0,
         metrics={"perplexity": proof.perplexity, "torch_perplexity": proof.torch_perplexity},
         parity=Parity(max_abs=proof.max_abs, label_agreement=proof.equal / proof.prompts, rows=proof.prompts),
-        engines={ENGINE: EngineFile(file=MODEL, precision=precision)},
+        engines={ENGINES[precision]: EngineFile(file=MODEL, precision=precision)},
         rung="base",
         seed=0,
         created_at=now,

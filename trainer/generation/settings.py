@@ -52,13 +52,13 @@ class GenerationTable(_Keys):
     """
 
     form: Literal["chat", "completion"] = "chat"
-    export: Literal["fp32", "int4", "auto"] = Field(
-        default="fp32", description='"auto": int4 where its perplexity allows it.'
+    export: Literal["fp32", "int4", "auto", "fp16"] = Field(
+        default="fp32", description='"auto": int4 where its perplexity allows it; "fp16": for CUDA.'
     )
     answer_tokens: int = Field(default=64, ge=1, description="At most so many are answered in evaluation.")
     answer_schema: dict[str, Any] | None = Field(default=None, description="JSON schema of the answers.")
     proof_prompts: int = Field(default=32, ge=1, description="Greedy answers of the export against torch's.")
-    perplexity_rise: float = Field(default=0.05, ge=0, description="That int4 may cost, as a share.")
+    perplexity_rise: float = Field(default=0.05, ge=0, description="That int4 or fp16 may cost, as a share.")
 
     def fit(self, *, seed: int, threads: int, replay_rows: int | None) -> GenerationFit:
         """All that a fit needs."""

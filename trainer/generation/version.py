@@ -18,7 +18,7 @@ from trainer.decoder.base import resolve_decoder
 from trainer.decoder.errors import PerplexityError
 from trainer.decoder.export import Precision
 from trainer.decoder.graph import MODEL, DecoderGraph
-from trainer.decoder.make import ENGINE, exported, versions
+from trainer.decoder.make import ENGINES, exported, versions
 from trainer.decoder.proof import Gate, Proof, prove
 from trainer.decoder.sealed import (
     ADAPTER,
@@ -215,14 +215,15 @@ class _Making:
         short = [ids for ids in prompts if 1 < len(ids) <= room][: spec.proof_prompts]
         if spec.export != "auto":
             graph, proof = self._proved(merged, short, spec.export)
-            return graph, proof, {ENGINE: EngineFile(file=MODEL, precision=spec.export)}
+            return graph, proof, {ENGINES[spec.export]: EngineFile(file=MODEL, precision=spec.export)}
         try:
             graph, proof = self._proved(merged, short, "int4")
         except PerplexityError as error:
             graph, proof = self._proved(merged, short, "fp32")
             refused = EngineFile(file=MODEL, precision="int4", refused=str(error))
-            return graph, proof, {ENGINE: EngineFile(file=MODEL, precision="fp32"), f"{ENGINE}-int4": refused}
-        return graph, proof, {ENGINE: EngineFile(file=MODEL, precision="int4")}
+            served = EngineFile(file=MODEL, precision="fp32")
+            return graph, proof, {ENGINES["fp32"]: served, f"{ENGINES['int4']}-int4": refused}
+        return graph, proof, {ENGINES["int4"]: EngineFile(file=MODEL, precision="int4")}
 
     def _proved(
         self, merged: Path, ids: Sequence[Sequence[int]], precision: Precision
