@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from exporter.engines import Answer, Encoded, Encoder
-from exporter.packing import ALONE, Packing, micro_batches
+from exporter.packing import ALONE, Packing, even, micro_batches, stepped
 from exporter.sessions import CPU, Provider, open_encoder
 from trainer.artifact import MODEL, Version
 from trainer.errors import TrainerError, VersionRefusedError
@@ -29,7 +29,6 @@ from trainer.tasks import load
 
 TOKEN_BUDGET = 512  # padded tokens of a micro-batch: the weights' reading is spread, activations stay cached
 ROWS = 16
-LENGTH_STEP = 8  # where padding shows
 PADDED = Packing(rows=128, tokens=2 * TOKEN_BUDGET, reach=0)
 PADDING_FREE = Packing(rows=ROWS, tokens=TOKEN_BUDGET, reach=4)
 PADDING_FREE_INT8 = Packing(rows=ROWS, tokens=TOKEN_BUDGET, reach=12)  # a run costs as much, a token less
@@ -110,7 +109,7 @@ class GraphEngine:
         tokens = max(1, tokens)
         if self.packing == ALONE:
             return tokens
-        return min(_even(tokens) if self.packing.reach else _stepped(tokens), self._max_tokens)
+        return min(even(tokens) if self.packing.reach else stepped(tokens), self._max_tokens)
 
     def _padding_is_free(self) -> bool:
         """Whether texts give the same bits at their own, even, length as padded to that of others.
@@ -124,7 +123,7 @@ class GraphEngine:
             if longer > self._max_tokens:
                 break
             text, mate = (draw.integers(0, vocabulary, size=size).tolist() for size in (tokens, longer))
-            alone, beside = self._run([text], _even(tokens)), self._run([text, mate], _even(longer))
+            alone, beside = self._run([text], even(tokens)), self._run([text, mate], even(longer))
             if any(own[0].tobytes() != found[0].tobytes() for own, found in zip(alone, beside, strict=True)):
                 return False
         return True
@@ -214,14 +213,6 @@ def _kind(version: Version) -> type[GraphEngine]:
     from exporter.token_engine import TokenEngine  # noqa: PLC0415 - it is a GraphEngine
 
     return TokenEngine
-
-
-def _even(tokens: int) -> int:
-    return tokens + tokens % 2
-
-
-def _stepped(tokens: int) -> int:
-    return -(-tokens // LENGTH_STEP) * LENGTH_STEP
 
 
 def _tokenizer(version: Version) -> Tokenizer:

@@ -22,6 +22,25 @@ class Packing:
 
 
 ALONE = Packing(rows=1, tokens=1, reach=0)
+LENGTH_STEP = 8  # where padding shows
+
+
+def even(tokens: int) -> int:
+    """The next even number.
+
+    >>> [even(tokens) for tokens in (1, 2, 3)]
+    [2, 2, 4]
+    """
+    return tokens + tokens % 2
+
+
+def stepped(tokens: int) -> int:
+    """The next of a few lengths.
+
+    >>> [stepped(tokens) for tokens in (1, 8, 9)]
+    [8, 8, 16]
+    """
+    return -(-tokens // LENGTH_STEP) * LENGTH_STEP
 
 
 def mates(lengths: Sequence[int], chosen: int, packing: Packing) -> range:

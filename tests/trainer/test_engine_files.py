@@ -24,6 +24,7 @@ from trainer.fit import Fitted
 from trainer.graph import Graph
 from trainer.head import Head
 from trainer.packed_reference import PackedReference
+from trainer.quantise import Care, quantise
 from trainer.rows import HoldoutRow, Row
 from trainer.spec import GateTable, TrainSpec, parse_spec
 from trainer.splice import read_head
@@ -141,6 +142,22 @@ def test_an_int8_answer_does_not_depend_on_batch_mates(
         alone = graph.run([one])
         assert np.array_equal(embeddings[row], alone[1][0])
         assert np.abs(logits[row] - alone[0][0]).max() < 1e-6  # a head of one row is summed in another order
+
+
+@pytest.mark.parametrize(("care", "single", "whole"), [("none", 0, 18), ("outliers", 3, 18), ("gelu", 3, 15)])
+def test_care_leaves_products_after_gelu_in_single_precision(
+    care: Care, single: int, whole: int, grown: tuple[TrainSpec, Version, Version], rows: list[Row]
+) -> None:
+    ids = [one for one in _ids(grown[1], [row.text for row in rows]) if len(one) == 8]
+    content = quantise(grown[1].model_bytes, ids, threads=1, care=care)
+    kinds = [node.op_type for node in onnx.load_model_from_string(content).graph.node]
+    plain = [node.op_type for node in onnx.load_model_from_string(grown[1].model_bytes).graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == whole
+    assert kinds.count("MatMul") == plain.count("MatMul") - 18 + single
+    graph = Graph(content, threads=1)
+    assert np.abs(graph.run(ids)[1] - Graph(grown[1].model_bytes, threads=1).run(ids)[1]).max() < 0.05
+    for row in (0, 5):
+        assert np.array_equal(graph.run(ids)[1][row], graph.run([ids[row]] * 3)[1][0])
 
 
 def test_every_product_with_weights_is_of_integers_but_the_heads(
