@@ -79,7 +79,9 @@ def _said(answer: str, truth: str) -> Said:
 
 
 def _sealed_answers(version: DecoderVersion) -> Mapping[int, str]:
-    return read_answers(version.files[ANSWERS]) if ANSWERS in version.files else {}
+    if ANSWERS not in version.files:
+        return {}
+    return {row: said.text for row, said in read_answers(version.files[ANSWERS]).items()}
 
 
 def _recorded(db: Engine, pairing: Pairing) -> dict[int, _Answered]:

@@ -15,7 +15,7 @@ import numpy as np
 from exporter.decoder_engine import DecoderEngine
 from exporter.generating.sampling import Array
 from exporter.generating.turn import Turn
-from trainer.decoder.graph import CHUNK
+from trainer.decoder.graph import CHUNK, prompt_logprobs
 
 
 class Batch:
@@ -66,6 +66,7 @@ class Batch:
             assert turn is not None
             part = turn.ids[turn.filled : turn.filled + CHUNK]
             logits = self._graph.fill(len(self._rows), part, turn.filled)
+            turn.prompt_logprobs += prompt_logprobs(logits, turn.ids, turn.filled)
             turn.filled += len(part)
             budget -= len(part)
             if turn.filled == len(turn.ids):
