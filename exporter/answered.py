@@ -9,11 +9,13 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from exporter import answers
 from exporter.descriptors import LANGUAGES
 from trainer.tasks import watched
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-_DESCRIPTORS = ("non_letters", "repetition", "language")
+_DESCRIPTORS = ("non_letters", "repetition", "language", *answers.NAMES)
+_UNKNOWN = (None,) * len(_DESCRIPTORS)
 
 
 class AnsweredRow(Protocol):
@@ -50,7 +52,7 @@ class Answered:
 def columns_of(rows: Sequence[Any], labels: Sequence[str]) -> Answered:
     """Columns of `AnsweredRow`s; `labels` are the manifest's, which number the classes."""
     place = {name: float(index) for index, name in enumerate(labels)}
-    described = _floats([row.descriptors or (None,) * len(_DESCRIPTORS) for row in rows])
+    described = _floats([((*(row.descriptors or ()), *_UNKNOWN)[: len(_DESCRIPTORS)]) for row in rows])
     described = described.reshape(len(rows), len(_DESCRIPTORS))
     numbers = {
         "similarity": _floats([row.similarity for row in rows]),

@@ -47,6 +47,8 @@ class DecoderEngine:
         self._literal = Literal(self.tokenizer)
         self.guides = Guides(version.files[TOKENIZER], self.graph.vocabulary, self.graph.ends)
         self._template = _template(version)
+        # Of each answer to the hold-out; None where none were sealed.
+        self.answer_tokens: int | None = version.manifest.spec.get("generation", {}).get("answer_tokens")
 
     def prompt(self, messages: Sequence[dict[str, str]]) -> str:
         """The conversation as text, its special strings marked (trainer.generation.literal).

@@ -118,6 +118,8 @@ class Instruments:
         model, version = ["model"], ["model", "version"]
         bounded = self._bounded
         self.predictions = bounded(self._counter("predictions", "Answered texts.", version))
+        self.prompt_tokens = bounded(self._counter("prompt_tokens", "Read by language models.", version))
+        self.answer_tokens = bounded(self._counter("answer_tokens", "Said by language models.", version))
         self.swaps = bounded(
             self._counter("version_swaps", "Times that another version began to serve.", model)
         )
@@ -180,6 +182,8 @@ class Instruments:
     def _begin(self, model: str, version: str) -> None:
         self.predictions.labels(model, version)
         self.memory.labels(model, version)
+        self.prompt_tokens.labels(model, version)
+        self.answer_tokens.labels(model, version)
         for one in (self.swaps, self.refused, self.unloads):
             one.labels(model)
         self.run_seconds.labels(model)

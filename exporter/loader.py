@@ -256,7 +256,7 @@ def _bins(row: Prediction) -> list[tuple[str, str]]:
     ]
     if row.similarity is not None:
         bins.append(("similarity", bin_name(row.similarity)))
-    non_letters, repetition, language = row.descriptors or (None, None, None)
+    non_letters, repetition, language = (row.descriptors or (None, None, None))[:3]
     if non_letters is not None:
         bins.append(("non_letters", bin_name(non_letters)))
     if repetition is not None:

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from exporter import answers
 from exporter.answered import Answered, Floats, columns_of
 from exporter.descriptors import LANGUAGES, WORD_BUCKETS
 from exporter.profile import FITTED, Profile, fit_profile
@@ -36,6 +37,7 @@ NUMBERS = ("similarity", "confidence", "characters", "non_letters", "repetition"
 CLASSES = ("label", "language")
 LATENCY = tuple(float(2 ** (step / 2)) for step in range(-4, 29))  # ms: fixed, the reference has none
 SERIES = (*NUMBERS, *CLASSES, "latency")
+GENERATED = answers.NAMES  # of language models, whose sketches have these series too
 SLICED = ("similarity", "confidence", "label")  # the strongest: counted by slice too, see slices.py
 
 
@@ -86,16 +88,21 @@ class Sketch:
     slices: tuple[str, ...] = ()  # metadata keys by which rows are counted too: no content, the user's choice
 
     @cached_property
+    def series(self) -> tuple[str, ...]:
+        """The series that it counts."""
+        return (*SERIES, *(name for name in GENERATED if name in self.edges))
+
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """How many cells each series has."""
         classes = {"label": len(self.labels), "language": len(LANGUAGES)}
-        return {name: classes.get(name) or 2 * self.edges[name].size + 1 for name in SERIES}
+        return {name: classes.get(name) or 2 * self.edges[name].size + 1 for name in self.series}
 
     @cached_property
     def places(self) -> dict[str, slice]:
         """Where the cells of each series lie in a row of counts."""
-        ends = np.cumsum([self.sizes[name] for name in SERIES]).tolist()
-        return {name: slice(end - self.sizes[name], end) for name, end in zip(SERIES, ends, strict=True)}
+        ends = np.cumsum([self.sizes[name] for name in self.series]).tolist()
+        return {name: slice(end - self.sizes[name], end) for name, end in zip(self.series, ends, strict=True)}
 
     @cached_property
     def sliced_cells(self) -> Ints:
@@ -120,8 +127,8 @@ class Sketch:
     def place(self, rows: Sequence[Any]) -> Ints:
         """Where each row (`answered.AnsweredRow`) is counted: [n, series]; NaN in a cell behind the last."""
         numbers = self.numbers(columns_of(rows, self.labels))
-        placed = np.empty((len(rows), len(SERIES)), dtype=np.int64)
-        for number, name in enumerate(SERIES):
+        placed = np.empty((len(rows), len(self.series)), dtype=np.int64)
+        for number, name in enumerate(self.series):
             own = self._cells(name, numbers[name])
             placed[:, number] = np.where(own >= 0, own + self.places[name].start, self.cells)
         return placed
@@ -142,10 +149,12 @@ def fit_sketch(
     labels: Sequence[str],
     *,
     nearest: npt.NDArray[Any] | None = None,
+    generated: bool = False,
 ) -> Sketch:
     """Sketch of reference rows (`answered.AnsweredRow`) and their truth, in the manifest's order of labels.
 
-    Every second row makes the profile; the series that come from it are ranked among the others.
+    Every second row makes the profile; the series that come from it are ranked among the others. `generated`:
+    the rows are answers of a language model.
     """
     half = rows[::2]
     profile = fit_profile(columns_of(half, labels), len(labels), nearest)
@@ -153,7 +162,8 @@ def fit_sketch(
     numbers = dict(answered.numbers) | profile.numbers(answered)
     for name in FITTED:
         numbers[name] = numbers[name][1::2]
-    edges = {name: edges_of(numbers[name][np.isfinite(numbers[name])]) for name in NUMBERS}
+    counted_numbers = (*NUMBERS, *GENERATED) if generated else NUMBERS
+    edges = {name: edges_of(numbers[name][np.isfinite(numbers[name])]) for name in counted_numbers}
     edges["latency"] = np.array(LATENCY)
     correct = [None if true is None else true == row.label for true, row in zip(truth, rows, strict=True)]
     bare = Sketch(
@@ -164,7 +174,7 @@ def fit_sketch(
         right=np.empty(0, dtype=np.int64),
         wrong=np.empty(0, dtype=np.int64),
     )
-    found = {name: bare._cells(name, numbers[name]) for name in (*NUMBERS, *CLASSES)}
+    found = {name: bare._cells(name, numbers[name]) for name in (*counted_numbers, *CLASSES)}
 
     def counted(name: str, chosen: Any = slice(None)) -> Ints:
         own = found[name][chosen]

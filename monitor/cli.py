@@ -86,6 +86,9 @@ def demo(
     fast: Annotated[
         bool, typer.Option("--fast", help="Frozen encoder and a new head instead of LoRA adapters.")
     ] = False,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="A small language model that answers with the desk as JSON.")
+    ] = False,
     folder: Annotated[Path, typer.Option(help="Where the demo works; emptied first.")] = Path(".trueup-demo"),
     keep_serving: Annotated[
         bool, typer.Option("--keep-serving", help="Leave server and monitor running.")
@@ -93,7 +96,10 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Show the whole loop on real mail: train, serve, drift, page, retrain, prove, promote."""
-    _call("demo.demo", as_json, None, fast=fast, folder=folder, keep_serving=keep_serving, quiet=as_json)
+    _call(
+        "demo.demo", as_json, None,
+        fast=fast, llm=llm, folder=folder, keep_serving=keep_serving, quiet=as_json,
+    )  # fmt: skip
 
 
 @app.command(rich_help_panel="Start")

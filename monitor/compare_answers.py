@@ -78,7 +78,9 @@ def _said(answer: str, truth: str) -> Said:
 
 
 def _sealed_answers(version: DecoderVersion, file: str = ANSWERS) -> Mapping[int, str]:
-    return read_answers(version.files[file]) if file in version.files else {}
+    if file not in version.files:
+        return {}
+    return {row: said.text for row, said in read_answers(version.files[file]).items()}
 
 
 def _recent(db: Engine, version: DecoderVersion, pairing: Pairing) -> dict[int, _Answered]:

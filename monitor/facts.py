@@ -98,6 +98,8 @@ def judge_facts(facts: Facts, settings: ModelSettings, report: ReportResult | No
     held = dict(facts.held)
     given = {"predictions": facts.window, "labels": facts.labelled, "requests": facts.outcomes}
     for detector in detectors():
+        if not facts.reference.counts(detector.series):
+            continue
         rows = given[detector.reads]
         if rows is None:
             if facts.window is not None:
@@ -184,7 +186,8 @@ def _pager(
     way, cannot go on: its pager ends, and the next one spends.
     """
     model, version = reference.model, reference.version
-    ready = [one for one in bettors() if one.reads != "predictions" or reference.complete]
+    known = [one for one in bettors() if reference.counts(one.series)]
+    ready = [one for one in known if one.reads != "predictions" or reference.complete]
     opened = {one.name: open_wealth(one, reference) for one in ready} | open_slices(slices)
     alpha = history.open_pager(connection, model, version, settings.slices)
     held = {} if alpha is None else history.read_wealth(connection, model, version)

@@ -55,6 +55,10 @@ class Reference:
             return {0: sketch.reference[series]}
         return {stratum: cells[sketch.places[series]] for stratum, cells in self.strata.items()}
 
+    def counts(self, series: str) -> bool:
+        """Whether the version's rows have this series: answers are described of language models only."""
+        return series in (*self.sketch.series, *CORRECT, *FAILED)
+
     def span(self, after_seq: int, *, sliced: bool = False) -> Span:
         """The rows after one, to be counted against this reference."""
         return Span(

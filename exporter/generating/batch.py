@@ -15,7 +15,7 @@ import numpy as np
 from exporter.decoder_engine import DecoderEngine
 from exporter.generating.sampling import Array
 from exporter.generating.turn import Turn
-from trainer.decoder.graph import CHUNK
+from trainer.decoder.graph import CHUNK, prompt_logprobs
 
 
 class Batch:
@@ -72,6 +72,7 @@ class Batch:
                 self._filling, turn.finish, turn.failure = None, "error", error
                 yield turn, ""
                 continue
+            turn.prompt_logprobs += prompt_logprobs(logits, turn.ids, turn.filled)
             turn.filled += len(part)
             budget -= len(part)
             if turn.filled == len(turn.ids):

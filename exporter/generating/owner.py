@@ -174,9 +174,15 @@ class Owner:
             if self._settings.on_full == "refuse":
                 raise
             self._instruments.unrecorded.inc(len(rows))
-        for turn in turns:
-            self._instruments.predictions.labels(turn.deployed.model, turn.deployed.version).inc()
+        for prediction, generation in rows:
+            self._count(prediction, generation)
         return rows
+
+    def _count(self, prediction: Prediction, generation: Generation) -> None:
+        found, own = self._instruments, (prediction.model, prediction.version)
+        found.predictions.labels(*own).inc()
+        found.prompt_tokens.labels(*own).inc(generation.prompt_tokens)
+        found.answer_tokens.labels(*own).inc(generation.completion_tokens)
 
 
 def _failures(turns: Sequence[Turn]) -> list[Told]:

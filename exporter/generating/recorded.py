@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from math import exp
 
+from exporter.answers import describe_answer
 from exporter.descriptors import describe
 from exporter.generating.turn import Turn
 from exporter.generation import Generation
 from exporter.prediction import Prediction
 from exporter.redact import Keep, storable
+from trainer.generation.answers import Said, mean
 
 
 def recorded(turn: Turn, *, at: float, keep: Keep) -> tuple[Prediction, Generation]:
@@ -16,7 +18,7 @@ def recorded(turn: Turn, *, at: float, keep: Keep) -> tuple[Prediction, Generati
     assert turn.finish is not None
     asked, deployed, count = turn.asked, turn.deployed, len(turn.tokens)
     described = describe(asked.text)
-    mean = turn.logprob_sum / count
+    likely = sum(turn.logprobs) / count
     spent = turn.last - turn.first
     generation = Generation(
         answer=keep.text(storable(turn.text)),
@@ -25,8 +27,8 @@ def recorded(turn: Turn, *, at: float, keep: Keep) -> tuple[Prediction, Generati
         finish_reason=turn.finish,
         first_token_ms=round((turn.first - turn.arrived) * 1e3, 3),
         tokens_per_s=round((count - 1) / spent, 3) if spent > 0 else None,
-        mean_logprob=mean,
-        min_logprob=turn.logprob_min,
+        mean_logprob=likely,
+        min_logprob=min(turn.logprobs),
         temperature=asked.temperature,
         top_p=asked.top_p,
         seed=turn.seed,
@@ -40,7 +42,7 @@ def recorded(turn: Turn, *, at: float, keep: Keep) -> tuple[Prediction, Generati
         at=at,
         text=keep.text(asked.text),
         label=turn.finish,
-        score=exp(mean),
+        score=exp(likely),
         scores=(),
         embedding=b"",
         similarity=None,
@@ -50,8 +52,20 @@ def recorded(turn: Turn, *, at: float, keep: Keep) -> tuple[Prediction, Generati
         queue_ms=round((turn.began - turn.arrived) * 1e3, 3),
         run_ms=round((turn.last - turn.began) * 1e3, 3),
         metadata=asked.metadata,
-        descriptors=described.numbers,
+        descriptors=(*described.numbers, *_described(turn)),
         words=described.words if keep.words else None,
         generation=generation,
     )
     return prediction, generation
+
+
+def _described(turn: Turn) -> tuple[float | None, ...]:
+    """Descriptors of prompt and answer (exporter.answers)."""
+    asked, most = turn.asked, turn.engine.answer_tokens
+    alike = asked.temperature == 0 and asked.schema is None and not asked.stops
+    alike = alike and most is not None and turn.limit >= most and turn.finish in ("stop", "length")
+    text, logprobs = turn.text, turn.logprobs[:most]
+    if len(turn.tokens) > len(logprobs):
+        text = turn.engine.tokenizer.decode(turn.tokens[:most])
+    said = Said(text, len(logprobs), mean(logprobs), mean(turn.prompt_logprobs))
+    return describe_answer(said, alike=alike)

@@ -11,12 +11,13 @@ from typing import Any, get_args
 
 import numpy as np
 
+from exporter.answers import describe_answer
 from exporter.descriptors import describe
 from exporter.generation import WHITE, FinishReason
 from exporter.sketch import Sketch, fit_sketch, from_bytes, to_bytes
 from exporter.sketches import ReplayedRow
 from trainer.decoder.sealed import ANSWERS, DecoderVersion
-from trainer.generation.answers import read_answers
+from trainer.generation.answers import Said, read_answers
 from trainer.generation.metrics import exact_match
 from trainer.rows import HoldoutRow, read_holdout
 
@@ -36,47 +37,49 @@ def reference_rows(version: DecoderVersion, name: str) -> list[dict[str, Any]]:
             "row": number,
             "in_reference": row.in_reference,
             "truth": None if row.label is None else row.label.strip(WHITE),
-            "label": answer.strip(WHITE),
+            "label": said.text.strip(WHITE),
             "score": _SURE,
             "scores": [],
             "similarity": None,
             "tokens": 0,
             "characters": len(row.text),
         }
-        for number, row, answer in _answered(version)
+        for number, row, said in _answered(version)
     ]
 
 
 def sketch_of(version: DecoderVersion) -> Sketch | None:
     """Prompts in the cells of their series, answers as right or wrong; None without reference rows."""
-    held = [(row, answer) for _, row, answer in _answered(version) if row.in_reference]
+    held = [(row, said) for _, row, said in _answered(version) if row.in_reference]
     if not held:
         return None
     bare = fit_sketch(
-        [_prompt(row.text) for row, _ in held], [None] * len(held), list(get_args(FinishReason))
+        [_row(row.text, said) for row, said in held],
+        [None] * len(held),
+        list(get_args(FinishReason)),
+        generated=True,
     )
-    right = [bool(exact_match(answer, row.label)) for row, answer in held if row.label is not None]
+    right = [bool(exact_match(said.text, row.label)) for row, said in held if row.label is not None]
     counted = replace(bare, right=np.array([sum(right)]), wrong=np.array([len(right) - sum(right)]))
     return from_bytes(to_bytes(counted))
 
 
-def _prompt(text: str) -> ReplayedRow:
+def _row(text: str, said: Said) -> ReplayedRow:
     described = describe(text)
     return ReplayedRow(
         label="",
         score=_UNKNOWN,
         similarity=None,
         characters=len(text),
-        descriptors=described.numbers,
+        descriptors=(*described.numbers, *describe_answer(said)),
         words=described.words,
     )
 
 
-def _answered(version: DecoderVersion) -> list[tuple[int, HoldoutRow, str]]:
+def _answered(version: DecoderVersion) -> list[tuple[int, HoldoutRow, Said]]:
     if ANSWERS not in version.files:
         return []
     rows = read_holdout(version.path / "holdout.parquet")
     return [
-        (number, rows[number], answer)
-        for number, answer in sorted(read_answers(version.files[ANSWERS]).items())
+        (number, rows[number], said) for number, said in sorted(read_answers(version.files[ANSWERS]).items())
     ]

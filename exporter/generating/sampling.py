@@ -47,15 +47,3 @@ def _nucleus(weights: Array, top_p: float) -> Array:
     mass = np.cumsum(weights[order], dtype=np.float64)
     found: Array = order[: int(np.searchsorted(mass, wanted)) + 1]
     return found
-
-
-def logprobs(logits: Array, tokens: list[int]) -> list[float]:
-    """Natural logarithms of the probabilities of one token for each row of logits [rows, vocabulary].
-
-    >>> [round(one, 3) for one in logprobs(np.zeros((1, 4)), [2])]
-    [-1.386]
-    """
-    highest = logits.max(axis=1)
-    total = np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    found: list[float] = (logits[np.arange(len(tokens)), tokens] - highest - total).tolist()
-    return found

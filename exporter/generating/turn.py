@@ -16,10 +16,11 @@ from exporter.deployed import Deployed
 from exporter.errors import ExporterError
 from exporter.generating.asked import Asked
 from exporter.generating.guidance import Guide
-from exporter.generating.sampling import logprobs, pick
+from exporter.generating.sampling import pick
 from exporter.generating.spoken import Spoken
 from exporter.generation import FinishReason, Generation
 from exporter.prediction import Prediction
+from trainer.decoder.graph import logprobs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -80,8 +81,8 @@ class Turn:
     last: float = 0.0
     filled: int = 0  # tokens of the prompt that the graph has read
     tokens: list[int] = field(default_factory=list)
-    logprob_sum: float = 0.0
-    logprob_min: float = 0.0
+    logprobs: list[float] = field(default_factory=list)  # of the tokens
+    prompt_logprobs: list[float] = field(default_factory=list)  # of some of the prompt's
     said: list[str] = field(default_factory=list)
     finish: FinishReason | None = None
     failure: Exception | None = None  # what made the end an "error"
@@ -128,8 +129,7 @@ class Turn:
         self.last = time.monotonic()
         self.first = self.first or self.last
         self.tokens.append(token)
-        self.logprob_sum += logprob
-        self.logprob_min = min(self.logprob_min, logprob)
+        self.logprobs.append(logprob)
         piece = self._piece(token)
         self.said.append(piece)
         return piece

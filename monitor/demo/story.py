@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ class Served:
     rows: int
     right: int
     version: str
-    effect: float | None = None  # of the similarity, by the check that judged it
+    valid: int | None = None  # how many its reader can use, None where every answer is one
+    effect: float | None = None  # of the detector that is shown, by the check that judged it
     log_e: float | None = None
     log_page_line: float | None = None
     paged: bool = False
@@ -31,6 +32,8 @@ class Served:
 class Story:
     """Everything the view shows and the summary counts."""
 
+    stages: Mapping[str, str] = field(default_factory=dict)  # what people read of each
+    shown: str = ""  # the detector whose effect they see
     stage: str = "starting"
     detail: str = ""
     served: list[Served] = field(default_factory=list)
@@ -44,21 +47,23 @@ class Story:
 
     def accuracy(self, traffic: str, version: str | None = None) -> float | None:
         """Share of right answers over all rows of one traffic (and one version), None without rows."""
-        chosen = [one for one in self.served if one.traffic == traffic and version in (None, one.version)]
-        rows = sum(one.rows for one in chosen)
-        return round(sum(one.right for one in chosen) / rows, 4) if rows else None
+        return _share([(one.right, one.rows) for one in self._of(traffic, version)])
+
+    def validity(self, traffic: str, version: str | None = None) -> float | None:
+        """Share of answers that could be used, None where that is no question."""
+        chosen = self._of(traffic, version)
+        return _share([(one.valid, one.rows) for one in chosen if one.valid is not None])
+
+    def _of(self, traffic: str, version: str | None) -> list[Served]:
+        return [one for one in self.served if one.traffic == traffic and version in (None, one.version)]
 
 
 def summary(story: Story, *, seconds: float, peak_rss_mb: float) -> dict[str, Any]:
     """The document that `trueup demo --json` prints."""
-    first = story.versions[0] if story.versions else None
+    valid = _acts(story, story.validity)
     return {
-        "accuracy": {
-            "before": story.accuracy("clean"),
-            "drifted": story.accuracy("drifted", first),
-            "recovered": story.accuracy("fresh"),
-            "old_traffic_after": story.accuracy("old"),
-        },
+        "accuracy": _acts(story, story.accuracy),
+        **({"validity": valid} if any(share is not None for share in valid.values()) else {}),
         "pages_before_shift": story.pages_before_shift,
         "windows_to_page": story.windows_to_page,
         "requests": story.requests,
@@ -69,3 +74,18 @@ def summary(story: Story, *, seconds: float, peak_rss_mb: float) -> dict[str, An
         "peak_rss_mb": round(peak_rss_mb),
         "report": story.report,
     }
+
+
+def _acts(story: Story, share: Callable[[str, str | None], float | None]) -> dict[str, float | None]:
+    first = story.versions[0] if story.versions else None
+    return {
+        "before": share("clean", None),
+        "drifted": share("drifted", first),
+        "recovered": share("fresh", None),
+        "old_traffic_after": share("old", None),
+    }
+
+
+def _share(parts: Sequence[tuple[int, int]]) -> float | None:
+    rows = sum(rows for _, rows in parts)
+    return round(sum(good for good, _ in parts) / rows, 4) if rows else None

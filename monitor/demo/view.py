@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -12,19 +13,6 @@ from rich.text import Text
 
 from monitor.demo.story import Served, Story
 
-STAGES = {
-    "starting": "Getting mail and encoder",
-    "train": "Training v1 on 1,500 mails of eight newsgroups",
-    "training": "Training v1 on 1,500 mails of eight newsgroups",
-    "serve": "Starting server and monitor",
-    "clean": "Mail of the groups that v1 knows",
-    "drifted": "Nine other newsgroups arrive at the same desks",
-    "window": "Waiting for the monitor",
-    "retrain": "The monitor paged and retrains by itself",
-    "fresh": "New champion: fresh mail that nothing has seen",
-    "old": "New champion: mail of the old groups",
-    "done": "Done",
-}
 _COLOURS = {"clean": "green", "drifted": "red", "fresh": "cyan", "old": "blue"}
 
 
@@ -33,26 +21,27 @@ def view(story: Story) -> RenderableType:
     parts: list[RenderableType] = []
     if story.served:
         parts += [
-            table(story.served),
-            Panel(plot(story.served), title="share of mail at the right desk", width=64),
+            table(story),
+            Panel(plot(story.served), title="share of mail with the right answer", width=64),
         ]
     if story.stage != "done":
-        parts.append(Spinner("dots", Text(f" {STAGES[story.stage]} {_detail(story)}")))
+        parts.append(Spinner("dots", Text(f" {story.stages[story.stage]} {_detail(story)}")))
     return Group(*parts)
 
 
-def table(served: list[Served]) -> Table:
+def table(story: Story) -> Table:
     """One line per window."""
-    out = Table(
-        "window", "traffic", "version", "rows", "accuracy", "similarity", "evidence / page line", "", box=None
-    )
-    for number, one in enumerate(served, 1):
+    valid = any(one.valid is not None for one in story.served)
+    head = ["window", "traffic", "version", "rows", "accuracy", *["valid"] * valid]
+    out = Table(*head, story.shown.replace("_", " "), "evidence / page line", "", box=None)
+    for number, one in enumerate(story.served, 1):
         out.add_row(
             str(number),
             f"[{_COLOURS[one.traffic]}]{one.traffic}[/]",
             one.version,
             str(one.rows),
             f"{one.accuracy:.3f}",
+            *["–" if one.valid is None else f"{one.valid / one.rows:.3f}"] * valid,
             "–" if one.effect is None else f"{one.effect:+.2f}",
             _evidence(one),
             "[bold red]PAGE[/]" if one.paged else "",
@@ -81,12 +70,14 @@ def plot(served: list[Served], *, height: int = 8, low: float = 0.5, high: float
     return out.append("     └" + "─" * 3 * len(served))
 
 
-def closing(story: Story, summary: dict[str, object], status_url: str, folder: str) -> RenderableType:
+def closing(story: Story, summary: dict[str, Any], status_url: str, folder: str) -> RenderableType:
     """Where to look next."""
-    accuracy = summary["accuracy"]
     out = Table("", "", box=None, show_header=False)
+    for share in ("accuracy", "validity"):
+        if share in summary:
+            acts = summary[share].items()
+            out.add_row(share, "  ".join(f"{act} [bold]{value}[/]" for act, value in acts))
     rows = {
-        "accuracy": "  ".join(f"{name} [bold]{value}[/]" for name, value in accuracy.items()),  # type: ignore[attr-defined]
         "pages before the shift": str(story.pages_before_shift),
         "windows until the page": str(story.windows_to_page),
         "requests": f"{story.requests}, failed {story.failed_requests}",
@@ -111,4 +102,4 @@ def _detail(story: Story) -> str:
     if story.stage == "retrain" and story.job:
         progress = story.job.get("progress") or {}
         return f"(job {story.job['id']}: {progress.get('stage', story.job['state'])})"
-    return story.detail if story.stage == "training" else ""
+    return story.detail if story.stage == "train" else ""

@@ -34,14 +34,14 @@ class Judged:
     log_page_line: float | None
     paged: bool
     report: str | None
-    similarity_effect: float | None
+    effect: float | None  # of the detector that is shown
 
 
 class Watch:
     """Reads of one model's story."""
 
-    def __init__(self, db: Engine, model: str, logs: str) -> None:
-        self._db, self._model, self._logs = db, model, logs
+    def __init__(self, db: Engine, model: str, logs: str, *, shown: str) -> None:
+        self._db, self._model, self._logs, self._shown = db, model, logs, shown
 
     def until(self, what: str, look: Callable[[], T | None], *, timeout_s: float) -> T:
         """Poll `look` until it returns something; DemoStuckError after `timeout_s`."""
@@ -68,11 +68,11 @@ class Watch:
     def checks(self) -> list[Judged]:
         effect = (
             select(evidence.c.effect)
-            .where(evidence.c.check_id == checks.c.id, evidence.c.detector == "similarity")
+            .where(evidence.c.check_id == checks.c.id, evidence.c.detector == self._shown)
             .scalar_subquery()
         )
         names = ("id", "version", "log_e", "log_page_line", "paged", "report")
-        query = select(*(checks.c[name] for name in names), effect.label("similarity_effect"))
+        query = select(*(checks.c[name] for name in names), effect.label("effect"))
         query = query.where(checks.c.model == self._model).order_by(checks.c.id)
         with self._db.connect() as connection:
             return [Judged(**row) for row in connection.execute(query).mappings()]

@@ -54,7 +54,7 @@ class Detector(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def series(self) -> str: ...  # of exporter.sketch.SERIES, "correct" (answers) or "failed" (requests)
+    def series(self) -> str: ...  # of exporter.sketch, or "correct" (answers), or "failed" (requests)
     @property
     def bet(self) -> ranks.Bet | None: ...  # None: severity only
     @property
@@ -99,9 +99,9 @@ def weighted(detector: str, log_e: float, keys: int = 0) -> float:
     """Return what a detector's log e-value is worth against the page line: its share of the budget counts.
 
     >>> round(weighted("similarity", 5.0), 3), weighted("no such detector", 5.0)
-    (4.084, -inf)
+    (3.95, -inf)
     >>> round(weighted("similarity", 5.0, keys=1), 3)
-    3.861
+    3.727
     """
     return pager.combine([log_e], [weight_of(detector, keys)])
 

@@ -17,7 +17,7 @@ class Accuracy:
     bet: Bet | None = "down"
     reads: Literal["predictions", "labels"] = "labels"
     means_loss: bool = True
-    weight: float = 0.15
+    weight: float = 0.13
 
     def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
         return rate_severity(reference, current)

@@ -20,7 +20,7 @@ class ClassDistance:
     bet: Bet | None = "up"
     reads: Literal["predictions", "labels"] = "predictions"
     means_loss: bool = False
-    weight: float = 0.03
+    weight: float = 0.02
 
     def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
         return ranked(reference, current, "greater")

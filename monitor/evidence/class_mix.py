@@ -22,7 +22,7 @@ class ClassMix:
     bet: Bet | None = "any"
     reads: Literal["predictions", "labels"] = "predictions"
     means_loss: bool = False
-    weight: float = 0.06
+    weight: float = 0.05
 
     def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
         return mixed(reference, current, seed=seed)

@@ -17,7 +17,7 @@ class Confidence:
     bet: Bet | None = "down"
     reads: Literal["predictions", "labels"] = "predictions"
     means_loss: bool = True
-    weight: float = 0.12
+    weight: float = 0.10
 
     def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
         return ranked(reference, current, "less")

@@ -17,7 +17,7 @@ class Similarity:
     bet: Bet | None = "down"
     reads: Literal["predictions", "labels"] = "predictions"
     means_loss: bool = True
-    weight: float = 0.40
+    weight: float = 0.35
 
     def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
         return ranked(reference, current, "less")

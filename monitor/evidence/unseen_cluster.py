@@ -20,7 +20,7 @@ class UnseenCluster:
     bet: Bet | None = "up"
     reads: Literal["predictions", "labels"] = "predictions"
     means_loss: bool = False
-    weight: float = 0.08
+    weight: float = 0.07
 
     def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
         found = ranked(reference, current, "greater")

@@ -1,6 +1,6 @@
 """`make bench`: the figures of this machine, one JSON line each; minutes, not part of the tests.
 
-python -m tests.benchmarks                          the demo, the pager on simulated streams, a backtest
+python -m tests.benchmarks                          the demos, the pager on simulated streams, a backtest
 python -m tests.benchmarks NAME …                   one benchmark: any module of this folder
 python -m tests.benchmarks monitor [--quick]        `make bench-monitor`: an hour or more
 python -m tests.benchmarks.pager null               false pages of one bet over clean streams
@@ -60,8 +60,8 @@ def main() -> None:
             {"machine": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()}
         )
     )
-    for fast in ([], ["--fast"]):
-        run("monitor", "demo", "--json", *fast)
+    for piece in ([], ["--fast"], ["--llm"]):
+        run("monitor", "demo", "--json", *piece)
     run("tests.benchmarks.engines")
     run("tests.benchmarks.pager", "null")
     run("tests.benchmarks.pager", "delay", "--streams", "100")

@@ -41,7 +41,8 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=8)
     parser.add_argument("--swaps", type=int, default=50)
     given = parser.parse_args()
-    rows = house.rows(load_streams(default_cache(), seed=0).clean[: given.asked])
+    mails = load_streams(default_cache(), seed=0).clean[: given.asked]
+    rows = house.rows(house.wanted(mails, house.OLD))
     bare = load_decoder(given.base)
     template, prompts = bare.template, [bare.template.prompt(row) for row in rows]
     without = greedy(bare, rows, new_tokens=NEW_TOKENS)

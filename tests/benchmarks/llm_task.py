@@ -36,20 +36,20 @@ def main() -> None:
     streams = load_streams(default_cache(), seed=0)
     old, new = streams.clean[: given.asked], streams.drifted[: given.asked]
     bare = load_decoder(given.folder, precision=FIT.precision)
-    say("before", figures(bare, old, house.DESKS))
-    first = trained("trained", given.folder, house.rows(streams.train[: given.rows]))
-    say("old mail", figures(first, old, house.DESKS))
-    say("new mail, same desks", figures(first, new, house.DESKS))
+    say("before", figures(bare, old, house.OLD))
+    first = trained("trained", given.folder, house.rows(house.wanted(streams.train[: given.rows], house.OLD)))
+    say("old mail", figures(first, old, house.OLD))
+    say("new mail, same desks", figures(first, new, house.OLD))
     say("drifted", figures(first, new, house.REORGANISED))
     second = trained("retrained", given.folder, fresh(streams))
     say("recovered", figures(second, new, house.REORGANISED))
 
 
 def fresh(streams: Streams) -> list[Chat]:
-    """What the retrain learns from: corrected answers, and old mail under the desks' new names."""
-    return house.rows(streams.fresh[: house.RETRAINED], house.REORGANISED, origin="traffic") + house.rows(
-        streams.train[: house.REPLAYED], house.REORGANISED
-    )
+    """What the retrain learns from: corrected answers, and old mail as it was asked."""
+    corrected = house.wanted(streams.fresh[: house.RETRAINED], house.REORGANISED)
+    old = house.wanted(streams.train[: house.REPLAYED], house.OLD)
+    return house.rows(corrected, origin="traffic") + house.rows(old)
 
 
 def trained(stage: str, folder: Path, rows: Sequence[Chat]) -> Decoder:
@@ -69,11 +69,11 @@ def trained(stage: str, folder: Path, rows: Sequence[Chat]) -> Decoder:
     return done.decoder
 
 
-def figures(decoder: Decoder, mails: Sequence[Mail], desks: Mapping[str, str]) -> dict[str, Any]:
+def figures(decoder: Decoder, mails: Sequence[Mail], asking: house.House) -> dict[str, Any]:
     """Greedy answers against the wanted ones."""
-    rows = house.rows(mails, desks)
+    rows = house.rows(house.wanted(mails, asking))
     began = time.process_time()
-    found = answered(greedy(decoder, rows, new_tokens=12), rows, schema=house.schema(desks))
+    found = answered(greedy(decoder, rows, new_tokens=12), rows, schema=house.schema(asking))
     took = time.process_time() - began
     return found | {"loss": losses(decoder, rows)["loss"], "cpu_s": round(took, 1)}
 

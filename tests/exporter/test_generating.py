@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, select
 
+from exporter.answers import NAMES, describe_answer
 from exporter.decoder_engine import DecoderEngine, open_decoder_engine
 from exporter.deployed import Deployed
 from exporter.errors import (
@@ -25,6 +27,7 @@ from exporter.errors import (
 from exporter.generating.asked import Asked
 from exporter.generating.batch import Batch
 from exporter.generating.owner import Owner
+from exporter.generating.recorded import recorded
 from exporter.generating.sampling import pick
 from exporter.generating.spoken import Spoken
 from exporter.generating.turn import Done, Listener, Turn
@@ -32,11 +35,13 @@ from exporter.instruments import Instruments
 from exporter.ledger import Ledger
 from exporter.loader import load_once
 from exporter.prediction import Prediction, decode, encode
+from exporter.redact import keeping
 from exporter.settings import ExporterSettings
 from exporter.tables import generations
 from tests.exporter.test_trials import until
 from trainer.decoder.graph import DecoderGraph
 from trainer.decoder.sealed import open_decoder
+from trainer.generation.answers import Said, mean
 
 ROWS = 3
 
@@ -407,6 +412,42 @@ def test_a_ledger_brings_generations_to_the_database_once(
     assert row.answer.startswith("sha256:")
     assert row.mean_logprob == pytest.approx(done.generation.mean_logprob)
     ledger.close()
+
+
+HELD = 4  # tokens of each answer to the hold-out
+
+
+@pytest.mark.parametrize(
+    ("asked", "alike"),
+    [
+        ({"temperature": 0.0}, True),
+        ({"temperature": 0.7}, False),
+        ({"temperature": 0.0, "stops": ("x",)}, False),
+        ({"temperature": 0.0, "schema": "{}"}, False),
+        ({"temperature": 0.0, "max_tokens": HELD - 1}, False),
+    ],
+)
+def test_an_answer_is_described_as_far_as_the_hold_outs_and_where_it_was_asked_for_as_they_were(
+    engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], alike: bool
+) -> None:
+    monkeypatch.setattr(engine, "answer_tokens", HELD)
+
+    async def answered() -> Turn:
+        turn = turn_of(engine, limit=asked.get("max_tokens", 2 * HELD))
+        turn.asked = replace(turn.asked, **asked)
+        batch = Batch(engine)
+        batch.waiting.append(turn)
+        while len(batch):
+            assert list(batch.advance())
+        return turn
+
+    turn = asyncio.run(answered())
+    prediction, _ = recorded(turn, at=0.0, keep=keeping("full", {}))
+    assert prediction.descriptors is not None
+    prompt = mean(turn.prompt_logprobs)
+    first = Said(engine.tokenizer.decode(turn.tokens[:HELD]), HELD, mean(turn.logprobs[:HELD]), prompt)
+    assert prediction.descriptors[3:] == describe_answer(first, alike=alike)
+    assert len(prediction.descriptors) == (3 + len(NAMES) if alike else 4)
 
 
 def test_special_strings_that_people_say_are_no_control_tokens(engine: DecoderEngine) -> None:

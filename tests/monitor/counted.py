@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from exporter.answers import describe_answer
 from exporter.descriptors import describe
 from exporter.sketch import Sketch, fit_sketch
 from exporter.sketches import ReplayedRow
 from monitor.ranks import Ints
 from monitor.reference import Reference
 from monitor.tallies import CORRECT, FAILED, Tally
+from trainer.generation.answers import Said
 
 NAMES = ("billing", "sales", "tech", "travel")
 HIDDEN = 8
@@ -23,12 +27,13 @@ _MEANS = np.random.default_rng(99).normal(size=(4, HIDDEN))
 NEAREST = np.repeat(_MEANS / np.linalg.norm(_MEANS, axis=1, keepdims=True), 10, axis=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     rows: Sequence[ReplayedRow]
     truth: Sequence[str | None]
 
 
+@lru_cache(maxsize=1024)
 def sample(rows: int, seed: int, *, worse: float = 0.0) -> Sample:
     """`worse` sd lower similarity and confidence, other classes, other and longer texts, wrong answers."""
     rng = np.random.default_rng(seed)
@@ -39,7 +44,8 @@ def sample(rows: int, seed: int, *, worse: float = 0.0) -> Sample:
         NAMES[index if rng.random() < row.score else (index + 1) % 4]
         for index, row in zip(classes, made, strict=True)
     ]
-    return Sample(rows=made, truth=truth)
+    spoken = np.random.default_rng((seed, 1))
+    return Sample(rows=[_speaking(spoken, row, worse) for row in made], truth=truth)
 
 
 def constant(rows: int) -> Sample:
@@ -55,9 +61,10 @@ def blank(rows: int) -> Sample:
 
 
 def fitted(found: Sample) -> Sketch:
-    return fit_sketch(found.rows, found.truth, NAMES, nearest=NEAREST)
+    return fit_sketch(found.rows, found.truth, NAMES, nearest=NEAREST, generated=True)
 
 
+@lru_cache(maxsize=1024)
 def held_to(found: Sample) -> Reference:
     """A reference; latency's first rows are those of the sample."""
     sketch = fitted(found)
@@ -86,6 +93,23 @@ def requests(found: Sample, *, first_seq: int = 1) -> Tally:
 def _tally(places: Mapping[str, slice], counts: Ints, rows: int, first_seq: int) -> Tally:
     strata = {0: counts} if rows else {}
     return Tally(places=places, strata=strata, rows=rows, first_seq=first_seq, last_seq=first_seq + rows - 1)
+
+
+def _speaking(rng: np.random.Generator, row: ReplayedRow, worse: float) -> ReplayedRow:
+    """The row with an answer of a language model: of other length, in circles, refused, empty, no JSON."""
+    words = rng.choice(np.array(WORDS), int(rng.integers(4, 9) + 6 * worse)).tolist()
+    words += words * int(2 * worse)
+    text = " ".join(words)
+    kind = rng.random()
+    if kind < 0.85 * (1 - worse):
+        text = json.dumps({"answer": text})
+    elif kind < 0.9 - 0.6 * worse:
+        text = "I'm sorry, I can't help with that."
+    elif kind < 0.93 - 0.3 * worse:
+        text = ""
+    likely, prompt = (float(rng.normal() / 10 - 0.5 - worse) for _ in range(2))
+    described = describe_answer(Said(text, len(words), likely, prompt))
+    return replace(row, descriptors=(*(row.descriptors or ()), *described))
 
 
 def _row(rng: np.random.Generator, index: int, worse: float) -> ReplayedRow:

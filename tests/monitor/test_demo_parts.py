@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import random
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from monitor.demo import house
+from monitor.demo.chat import ChatClient
 from monitor.demo.client import Client
 from monitor.demo.drive import NotOurFolderError, _empty
 from monitor.demo.mail import Mail
 from monitor.demo.story import Served, Story, summary
+from trainer.generation.json_answers import follows
 
 
 class Flaky(http.server.BaseHTTPRequestHandler):
@@ -20,12 +24,19 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if "fail" in body.get("inputs", []):
+        said = [one["content"] for one in body.get("messages", [])]
+        if "fail" in [*body.get("inputs", []), *said]:
             self.send_error(503)
             return
         reply: dict[str, object] = {"stored": len(body.get("labels", []))}
         if "inputs" in body:
             reply = {"version": "v1", "predictions": [{"id": text, "label": "a"} for text in body["inputs"]]}
+        if said:
+            reply = {
+                "id": said[1],
+                "system_fingerprint": "v1",
+                "choices": [{"message": {"content": said[1]}}],
+            }
         content = json.dumps(reply).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(content)))
@@ -56,6 +67,19 @@ def test_the_client_counts_each_failed_request_once_and_goes_on(port: int) -> No
     client.close()
 
 
+def test_a_language_model_is_asked_a_mail_at_a_time_and_its_json_held_to_the_schema_of_the_question(
+    port: int,
+) -> None:
+    reads = {one.instruction: follows(house.schema(one)) for one in (house.OLD, house.REORGANISED)}
+    with contextlib.closing(ChatClient(port, "m", reads=reads)) as client:
+        old, new = (one.instruction for one in (house.OLD, house.REORGANISED))
+        comp, words = '{"desk": "comp"}', "the desk is comp"
+        mail = [Mail(comp, comp, old), Mail(comp, comp, new), Mail(words, comp, old), Mail("fail", "", old)]
+        answered = client.answer(mail)
+    assert [(one.right, one.valid) for one in answered] == [(True, True), (True, False), (False, False)]
+    assert (client.failed, client.requests) == (1, 4)
+
+
 def test_the_demo_empties_only_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(NotOurFolderError):
@@ -78,4 +102,13 @@ def test_the_summary_weighs_windows_by_their_rows() -> None:
     ]
     assert summary(story, seconds=1.0, peak_rss_mb=2.0)["accuracy"] == {
         "before": 0.9125, "drifted": 0.5, "recovered": 0.75, "old_traffic_after": None,
+    }  # fmt: skip
+    assert "validity" not in summary(story, seconds=1.0, peak_rss_mb=2.0)
+
+
+def test_the_summary_tells_how_many_answers_could_be_used_where_that_is_a_question() -> None:
+    story = Story(versions=["v1", "v2"])
+    story.served = [Served("clean", 4, 3, "v1", valid=4), Served("drifted", 4, 1, "v1", valid=2)]
+    assert summary(story, seconds=1.0, peak_rss_mb=2.0)["validity"] == {
+        "before": 1.0, "drifted": 0.5, "recovered": None, "old_traffic_after": None,
     }  # fmt: skip

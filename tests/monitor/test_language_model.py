@@ -12,11 +12,13 @@ import httpx
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
 from exporter import registry
+from exporter.answers import describe_answer
 from exporter.database import open_database, sqlite_url
+from exporter.tables import predictions
 from monitor.cli import app
 from monitor.tallies import read_answers as read_answers_tally
 from tests.decoders import tiny_llama
@@ -107,7 +109,7 @@ def test_the_version_holds_its_hold_out_its_answers_and_its_adapter(home: Path, 
     rows = read_holdout(version.path / "holdout.parquet")
     assert [row.text for row in rows] == [f"system: ?\n\nuser: where is {name}" for name in HELD]
     said = read_answers(version.files["answers.parquet"])
-    assert [said[number] for number in range(len(HELD))] == [ANSWER] * len(HELD)
+    assert [said[number].text for number in range(len(HELD))] == [ANSWER] * len(HELD)
     assert version.manifest.spec["model"]["task"] == "text-generation"
     assert "adapter_model.safetensors" in version.files
     assert str(home) not in version.files["adapter_config.json"].decode()
@@ -170,6 +172,25 @@ def test_openais_client_gets_what_was_learnt(home: Path) -> None:
         assert plain.choices[0].text == ANSWER
 
 
+def test_an_answer_to_a_held_out_prompt_is_described_as_it_was_when_it_was_sealed(
+    home: Path, db: Engine
+) -> None:
+    with serving(home) as client:
+        ids = [asked(client, conversation(name)["messages"]).id for name in HELD]
+        drawn = client.chat.completions.create(
+            model="writer", messages=conversation("pea")["messages"][:2], temperature=0.7
+        )
+        unknown = {"labels": [{"id": "nobody's", "label": ANSWER}]}  # for which the ledger is loaded
+        assert httpx.post(f"{client.base_url}labels", json=unknown).json()["errors"]
+    with db.connect() as connection:
+        query = select(predictions.c.id, predictions.c.descriptors)
+        found = {id_: tuple(described) for id_, described in connection.execute(query)}
+    sealed = read_answers(open_decoder(registry.version_path(db, "writer", "v1")).files["answers.parquet"])
+    for number, id_ in enumerate(ids):
+        assert found[id_][3:] == pytest.approx(describe_answer(sealed[number]), abs=1e-3)
+    assert len(found[drawn.id]) == 4  # of the prompt: what was drawn is not held to the likeliest answers
+
+
 def test_a_retrain_learns_corrected_answers_from_what_its_parent_knows(home: Path, db: Engine) -> None:
     spec = (home / "writer.toml").read_text().replace("[fit]\n", '[fit]\nstart = "parent"\n')
     (home / "writer.toml").write_text(spec)
@@ -202,7 +223,7 @@ def test_a_retrain_learns_corrected_answers_from_what_its_parent_knows(home: Pat
     rows = read_holdout(second.path / "holdout.parquet")
     for row, answer in said.items():
         spoken = likeliest[rows[row].text].choices[0].message.content or ""
-        assert answer.rstrip("\ufffd") == spoken.rstrip("\ufffd")  # half a character is not spoken
+        assert answer.text.rstrip("\ufffd") == spoken.rstrip("\ufffd")  # half a character is not spoken
     report = json.loads(second.files["report.json"])
     assert report["parent"]["holdout"]["loss"] > report["holdout"]["loss"]
     with serving(home) as client:

@@ -22,7 +22,7 @@ from monitor.windows import read_labelled
 from tests.monitor.generations import generation
 from tests.monitor.test_compare import NEW, record
 from trainer.decoder.sealed import ANSWERS
-from trainer.generation.answers import write_answers
+from trainer.generation.answers import Said, write_answers
 from trainer.rows import HoldoutRow, write_holdout
 
 ANSWERED: tuple[tuple[str | None, FinishReason], ...] = (
@@ -88,7 +88,7 @@ def test_who_is_to_label_sees_the_answer_and_never_one_that_nobody_can_judge(wri
 def test_white_space_makes_no_sealed_answer_wrong(tmp_path: Path) -> None:
     holdout = [HoldoutRow(text="a", label="home\n"), HoldoutRow(text="b", label=None)]
     write_holdout(holdout, tmp_path / "holdout.parquet")
-    write_answers(holdout, holdout, [" home", "away "], tmp_path / ANSWERS)
+    write_answers(holdout, holdout, [Said(" home"), Said("away ")], tmp_path / ANSWERS)
     files = {ANSWERS: (tmp_path / ANSWERS).read_bytes()}
     sealed: Any = SimpleNamespace(path=tmp_path, files=files, manifest=SimpleNamespace(model="writer"))
     rows = reference_rows(sealed, "v1")

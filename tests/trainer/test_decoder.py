@@ -24,7 +24,7 @@ from trainer.decoder.errors import (
     UnrunnableError,
 )
 from trainer.decoder.export import export
-from trainer.decoder.graph import DecoderGraph, greedy, prompt_logits
+from trainer.decoder.graph import SCORED, DecoderGraph, greedy, prompt_logits, prompt_logprobs, spoken
 from trainer.decoder.keys import Keys
 from trainer.decoder.make import exported, make_decoder
 from trainer.decoder.proof import Gate, prove
@@ -66,6 +66,25 @@ def test_answers_in_a_batch_are_those_of_a_prompt_alone_to_the_last_bit(graph: D
     together = graph.step([first for first, _ in alone], [len(ids) + 1 for ids in IDS])
     for (_, logits), row in zip(alone, together, strict=True):
         assert np.array_equal(logits, row)
+
+
+def test_a_prompt_is_scored_alike_in_parts_and_as_a_whole_and_at_few_places() -> None:
+    rng = np.random.default_rng(0)
+    ids, logits = rng.integers(0, 7, 300).tolist(), rng.normal(size=(300, 7))
+    whole = prompt_logprobs(logits, ids, 0)
+    parts = [prompt_logprobs(logits[start : start + 64], ids, start) for start in range(0, 300, 64)]
+    assert [one for part in parts for one in part] == whole
+    assert len(whole) == SCORED
+    assert prompt_logprobs(logits[:1], [3], 0) == []
+
+
+def test_what_was_spoken_is_as_likely_in_a_batch_as_alone_to_the_last_bit(graph: DecoderGraph) -> None:
+    together = spoken(graph, IDS, 4)
+    assert together == [spoken(graph, [ids], 4)[0] for ids in IDS]
+    for one, ids in zip(together, IDS, strict=True):
+        assert len(one.ids) == len(one.logprobs) > 0
+        assert len(one.prompt_logprobs) == min(SCORED, len(ids) - 1)
+        assert max(one.logprobs + one.prompt_logprobs) < 0
 
 
 def test_a_row_that_moved_goes_on_as_before(graph: DecoderGraph) -> None:

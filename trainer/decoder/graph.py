@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ from trainer.errors import VersionRefusedError
 Array = np.ndarray[Any, np.dtype[Any]]
 CONFIG, MODEL, WEIGHTS = "genai_config.json", "model.onnx", "model.onnx.data"
 CHUNK = 256  # tokens of a prompt in one run: what others wait between two of their tokens
+
+
+SCORED = 16  # tokens of a prompt that are looked at, evenly over it: its perplexity must cost nothing
+
+
+@dataclass(slots=True)
+class Spoken:
+    """An answer's tokens, and the natural logarithms of the probabilities of them and of the prompt's."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    prompt_logprobs: list[float] = field(default_factory=list)  # see `prompt_logprobs`
 
 
 class DecoderGraph:
@@ -109,38 +122,83 @@ class DecoderGraph:
 
 def greedy(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
     """Up to `tokens` likeliest tokens after every prompt, its end included; `graph.rows` at a time."""
-    answers: list[list[int]] = []
+    return [one.ids for one in spoken(graph, prompts, tokens)]
+
+
+def spoken(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) -> list[Spoken]:
+    """What `greedy` gives, with the log-probabilities of the tokens."""
+    answers: list[Spoken] = []
     for start in range(0, len(prompts), graph.rows):
-        answers += _greedy(graph, prompts[start : start + graph.rows], tokens)
+        answers += _spoken(graph, prompts[start : start + graph.rows], tokens)
     return answers
 
 
-def _greedy(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+def _spoken(graph: DecoderGraph, prompts: Sequence[Sequence[int]], tokens: int) -> list[Spoken]:
     graph.reserve(max(map(len, prompts)) + tokens)
-    answers = [[int(prompt_logits(graph, row, ids).argmax())] for row, ids in enumerate(prompts)]
+    answers = [Spoken() for _ in prompts]
+    read = enumerate(zip(answers, prompts, strict=True))
+    _say(answers, np.stack([prompt_logits(graph, row, ids, one.prompt_logprobs) for row, (one, ids) in read]))
     lengths = [len(ids) for ids in prompts]
     for _ in range(tokens - 1):
-        if all(not graph.ends.isdisjoint(answer) for answer in answers):
+        if all(not graph.ends.isdisjoint(one.ids) for one in answers):
             break
         lengths = [length + 1 for length in lengths]
-        found = graph.step([answer[-1] for answer in answers], lengths).argmax(1)
-        for answer, token in zip(answers, found.tolist(), strict=True):
-            answer.append(token)
-    return [_ended(answer, graph.ends) for answer in answers]
+        _say(answers, graph.step([one.ids[-1] for one in answers], lengths))
+    for one in answers:
+        _end(one, graph.ends)
+    return answers
 
 
-def prompt_logits(graph: DecoderGraph, row: int, ids: Sequence[int]) -> Array:
-    """Logits [vocabulary] after a whole prompt."""
+def _say(answers: Sequence[Spoken], logits: Array) -> None:
+    tokens = logits.argmax(axis=1).tolist()
+    for one, token, logprob in zip(answers, tokens, logprobs(logits, tokens), strict=True):
+        one.ids.append(token)
+        one.logprobs.append(logprob)
+
+
+def prompt_logits(
+    graph: DecoderGraph, row: int, ids: Sequence[int], scored: list[float] | None = None
+) -> Array:
+    """Logits [vocabulary] after a whole prompt; `scored` takes the `prompt_logprobs` of it."""
     for start in range(0, len(ids), CHUNK):
         logits = graph.fill(row, ids[start : start + CHUNK], start)
+        if scored is not None:
+            scored += prompt_logprobs(logits, ids, start)
     return np.array(logits[-1])
 
 
-def _ended(answer: list[int], ends: frozenset[int]) -> list[int]:
-    for place, token in enumerate(answer):
+def _end(spoken: Spoken, ends: frozenset[int]) -> None:
+    for place, token in enumerate(spoken.ids, 1):
         if token in ends:
-            return answer[: place + 1]
-    return answer
+            del spoken.ids[place:], spoken.logprobs[place:]
+            return
+
+
+def prompt_logprobs(logits: Array, ids: Sequence[int], start: int) -> list[float]:
+    """Log-probabilities of tokens of a prompt, given logits [n, vocabulary] of its tokens `start`….
+
+    Over all parts of the prompt they are SCORED at most, at places that its length alone decides.
+
+    >>> [round(one, 3) for one in prompt_logprobs(np.zeros((3, 4)), [0, 1, 2], 0)]
+    [-1.386, -1.386]
+    """
+    if len(ids) < 2:
+        return []
+    places = np.unique(np.linspace(1, len(ids) - 1, min(SCORED, len(ids) - 1)).round().astype(np.int64))
+    here = places[(places > start) & (places <= start + len(logits))]
+    return logprobs(logits[here - 1 - start], [ids[place] for place in here])
+
+
+def logprobs(logits: Array, tokens: list[int]) -> list[float]:
+    """Natural logarithms of the probabilities of one token for each row of logits [rows, vocabulary].
+
+    >>> [round(one, 3) for one in logprobs(np.zeros((1, 4)), [2])]
+    [-1.386]
+    """
+    highest = logits.max(axis=1)
+    total = np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    found: list[float] = (logits[np.arange(len(tokens)), tokens] - highest - total).tolist()
+    return found
 
 
 def _config(path: Path, content: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from trainer.artifact import TOKENIZER
 from trainer.decoder.graph import DecoderGraph
 from trainer.decoder.sealed import TEMPLATE, TOKENIZER_CONFIG, DecoderVersion
+from trainer.generation.answers import Said
 from trainer.generation.decoder import load_template
 from trainer.generation.report import answers_of
 from trainer.generation.rows import Sample
@@ -20,7 +21,7 @@ from trainer.progress import Report
 
 def parents_answers(
     parent: DecoderVersion, rows: Sequence[Sample], *, tokens: int, threads: int, scratch: Path, say: Report
-) -> list[str]:
+) -> list[Said]:
     """The likeliest answer to each row, at most `tokens` long, by the parent's own graph and tokenizer.
 
     Its tokenizer is written into the folder `scratch`, from the bytes that were verified.

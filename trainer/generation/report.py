@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.decoder import TASK
-from trainer.decoder.graph import DecoderGraph, greedy
+from trainer.decoder.graph import DecoderGraph, spoken
 from trainer.decoder.proof import Proof
+from trainer.generation.answers import Said, mean
 from trainer.generation.decoder import Decoder
 from trainer.generation.evaluate import answered, forgetting, losses, typos
 from trainer.generation.rows import Sample
@@ -40,7 +41,7 @@ class Examined:
     say: Report
 
 
-def examine(version: Examined, proof: Proof) -> tuple[dict[str, Any], list[str]]:
+def examine(version: Examined, proof: Proof) -> tuple[dict[str, Any], list[Said]]:
     """(the whole report, JSON-able; the answers to the rows)."""
     decoder, fit = version.tuned.decoder, version.tuned.fit
     answers = _answers(version, version.rows, "answers to the hold-out")
@@ -51,8 +52,8 @@ def examine(version: Examined, proof: Proof) -> tuple[dict[str, Any], list[str]]
         "format": FORMAT,
         "task": TASK,
         "seed": version.spec.fit.seed,
-        "holdout": now["holdout"] | answered(answers, version.rows, schema=schema),
-        "typos": answered(_answers(version, slipped, "answers to slips"), slipped, schema=schema),
+        "holdout": now["holdout"] | answered(_texts(answers), version.rows, schema=schema),
+        "typos": answered(_texts(_answers(version, slipped, "answers to slips")), slipped, schema=schema),
         "general": now["general"],
         "base": None,
         "parent": None,
@@ -96,23 +97,29 @@ def _losses(version: Examined, decoder: Decoder) -> dict[str, Any]:
 
 def answers_of(
     graph: DecoderGraph, template: Template, rows: Sequence[Sample], tokens: int, say: Report, told: str
-) -> list[str]:
-    """Greedy ones, by a graph that serves; a prompt that leaves no room for an answer gets none."""
+) -> list[Said]:
+    """By a graph that serves; a prompt that leaves no room for an answer gets none."""
     prompts = [template.prompt(row) for row in rows]
     fit = [place for place, ids in enumerate(prompts) if len(ids) + tokens <= graph.context]
-    answers = [""] * len(rows)
+    answers = [Said("", 0)] * len(rows)
     for start in range(0, len(fit), _AT_ONCE):
         say(Progress(stage="parity", done=start, total=len(fit), message=told))
         part = fit[start : start + _AT_ONCE]
-        made = greedy(graph, [prompts[place] for place in part], tokens)
-        for place, ids in zip(part, made, strict=True):
-            answers[place] = template.decode(ids)
+        made = spoken(graph, [prompts[place] for place in part], tokens)
+        for place, one in zip(part, made, strict=True):
+            answers[place] = Said(
+                template.decode(one.ids), len(one.ids), mean(one.logprobs), mean(one.prompt_logprobs)
+            )
     return answers
 
 
-def _answers(version: Examined, rows: Sequence[Sample], told: str) -> list[str]:
+def _answers(version: Examined, rows: Sequence[Sample], told: str) -> list[Said]:
     tokens = version.spec.generation.answer_tokens
     return answers_of(version.graph, version.tuned.decoder.template, rows, tokens, version.say, told)
+
+
+def _texts(answers: Sequence[Said]) -> list[str]:
+    return [said.text for said in answers]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from trainer.decoder.sealed import (
 )
 from trainer.findings import recorded
 from trainer.fitting.checkpoint import Checkpoints, Identity, beside
-from trainer.generation.answers import write_answers
+from trainer.generation.answers import Said, write_answers
 from trainer.generation.card import card
 from trainer.generation.decoder import save_adapter, save_merged
 from trainer.generation.fit import Moment
@@ -190,7 +190,7 @@ class _Making:
         save_adapter(done.decoder, self.adapter)
         return done
 
-    def parents_answers(self, rows: Sequence[HoldoutRow], parent: Parent | None) -> list[str]:
+    def parents_answers(self, rows: Sequence[HoldoutRow], parent: Parent | None) -> list[Said]:
         """To rows that its parent's hold-out has not; none where nothing is to be compared."""
         if parent is None or parent.folder is None or not rows:
             return []

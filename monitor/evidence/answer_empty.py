@@ -1,0 +1,26 @@
+"""Answers without a word: more of them than of the hold-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.sketch import Sketch
+from monitor.ranks import Bet, Ints
+from monitor.severity import Severity, ranked
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEmpty:
+    name: str = "answer_empty"
+    series: str = "answer_empty"
+    bet: Bet | None = "up"
+    reads: Literal["predictions", "labels"] = "predictions"
+    means_loss: bool = False
+    weight: float = 0.005
+
+    def severity(self, reference: Ints, current: Ints, *, sketch: Sketch, seed: int) -> Severity:  # noqa: ARG002
+        return ranked(reference, current, "greater")
+
+
+detector = AnswerEmpty()
