@@ -24,8 +24,6 @@ from trainer.errors import VersionRefusedError
 Array = np.ndarray[Any, np.dtype[Any]]
 CONFIG, MODEL, WEIGHTS = "genai_config.json", "model.onnx", "model.onnx.data"
 CHUNK = 256  # tokens of a prompt in one run: what others wait between two of their tokens
-
-
 SCORED = 16  # tokens of a prompt that are looked at, evenly over it: its perplexity must cost nothing
 
 

@@ -98,7 +98,7 @@ def _losses(version: Examined, decoder: Decoder) -> dict[str, Any]:
 def answers_of(
     graph: DecoderGraph, template: Template, rows: Sequence[Sample], tokens: int, say: Report, told: str
 ) -> list[Said]:
-    """By a graph that serves; a prompt that leaves no room for an answer gets none."""
+    """Greedy ones, by a graph that serves; a prompt that leaves no room for an answer gets none."""
     prompts = [template.prompt(row) for row in rows]
     fit = [place for place, ids in enumerate(prompts) if len(ids) + tokens <= graph.context]
     answers = [Said("", 0)] * len(rows)
