@@ -78,7 +78,7 @@ def follow(
     `keys` is the number of metadata keys whose slices share the budget.
     """
     reference = Reference(model=f"run {run}", version="v1", sketch=sketch)
-    held = {one.name: open_wealth(one, reference) for one in bettors()}
+    held = {one.name: open_wealth(one, reference) for one in bettors() if reference.counts(one.series)}
     slices: dict[str, SliceReference] = {}
     found = Followed()
     for number, tallies in enumerate(given, 1):
@@ -93,7 +93,7 @@ def follow(
 
 def _judge(tally: Tally, reference: Reference, held: dict[str, Wealth], found: Followed) -> None:
     for one in bettors():
-        if one.reads == "requests":
+        if one.reads == "requests" or one.name not in held:
             continue
         if (one.series in CORRECT) == ("correct" in tally.places):
             evidence, wealth = judge_window(one, tally, reference, held[one.name], minimum=30)
