@@ -24,6 +24,14 @@ TALKS = [
     chat(("user", word), ("assistant", LONG + "."))
     for word in ["one", "two", "six", "ten", "red", "odd", "far", "low", "hot", "wet"]
 ]
+ENGLISH = [
+    chat(
+        ("user", f"What should I do with the {thing} that I have in my house, and why is it so?"),
+        ("assistant", "Oh."),
+    )
+    for thing in ("cat", "lamp", "piano", "letter", "garden", "window")
+]
+GERMAN = "Was soll ich mit dem Hund machen, der in meinem Haus ist und nicht schlafen kann?"
 
 CASES: list[tuple[str, Sequence[Sample], tuple[int, ...]]] = [
     ("template_errors", [*GOOD, chat(("user", "a"), ("robot", "b"), ("assistant", "c"))], (4,)),
@@ -49,6 +57,7 @@ CASES: list[tuple[str, Sequence[Sample], tuple[int, ...]]] = [
     ("exact_duplicates", [*GOOD, GOOD[0]], (4,)),
     ("personal_data", [*GOOD, chat(("user", "whom?"), ("assistant", "ann@example.org"))], (4,)),
     ("foreign_script", [*TALKS, chat(("user", "где мой банк"), ("assistant", "Oh."))], (10,)),
+    ("foreign_language", [*ENGLISH, chat(("user", GERMAN), ("assistant", "Oh."))], (6,)),
 ]
 
 
