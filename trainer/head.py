@@ -102,14 +102,14 @@ def fit_head(
     return _undivided(head, truth) if truth.ndim == 2 and anchor is None else head
 
 
-def loss(head: Head, embeddings: Array, truth: Array) -> float:
-    """Mean cross-entropy of the rows, in nats; truth as in `fit_head`."""
-    logits = head.logits(embeddings)
+def losses(head: Head, embeddings: Array, truth: Array, heat: float = 1.0) -> Array:
+    """Cross-entropy of each row, in nats, of logits divided by `heat`; truth as in `fit_head`."""
+    logits = head.logits(embeddings) / np.float32(heat)
     if truth.ndim == 2:
         own, _ = _of_sets(logits, truth.astype(np.float32))
     else:
         own, _ = _of_one(logits, np.eye(len(head.bias), dtype=np.float32)[truth])
-    return -float(own.mean(dtype=np.float64))
+    return -own.astype(np.float64)
 
 
 def _penalty(truth: Array, classes: int, strength: float) -> float:

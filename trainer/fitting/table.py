@@ -51,7 +51,7 @@ class FitTable(BaseModel):
     lora_rank: int = Field(default=8, ge=1, le=512)
     lora_variant: Literal["lora", "dora", "rslora"] = "lora"
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # "auto": bf16 where the processor has it
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"  # "auto": bf16 where the processor has it
     gradient_checkpointing: bool = False  # of the rung `full`: less memory, a third more time
     threads: int = Field(default=2, ge=1, le=256)
     processes: int = Field(default=1, ge=1, le=64)  # that share every batch, with so many threads each
