@@ -167,8 +167,8 @@ def test_bf16_is_refused_where_the_processor_would_emulate_it(
 
 def test_bf16_is_taken_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
-    assert on_this_processor(FitTable()).precision == "bf16"
-    assert on_this_processor(FitTable(precision="fp32")).precision == "fp32"
+    assert on_this_processor(FitTable(precision="auto")).precision == "bf16"
+    assert on_this_processor(FitTable()).precision == "fp32"
 
 
 @pytest.mark.parametrize("sets", [False, True])
