@@ -162,7 +162,7 @@ def test_bf16_is_refused_where_the_processor_would_emulate_it(
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
     with pytest.raises(SpecError, match=r"fit\.precision: this processor has no bfloat16"):
         fit_toy(spec_for(precision="bf16"), rows, tmp_path)
-    assert fit_toy(spec_for(), rows, tmp_path).report["precision"] == "fp32"
+    assert fit_toy(spec_for(precision="auto"), rows, tmp_path).report["precision"] == "fp32"
 
 
 def test_bf16_is_taken_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
