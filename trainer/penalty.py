@@ -21,7 +21,7 @@ def choose(embeddings: Array, truth: Array, *, classes: int, seed: int) -> float
     embeddings: [rows, hidden]; truth: [rows] label numbers or [rows, classes] of 0 and 1. Looks at most at
     ROWS rows, drawn by `seed`; of fewer than FEWEST nothing is to be learnt: STRENGTH. The loss is that of
     calibrated scores, as versions have them: a strong penalty makes a head unsure, and a temperature mends
-    that. Without it weak penalties won, and heads forgot: of four desks' old mail 3.0 points, not 1.6.
+    that. Without it weak penalties won, and heads forgot (`trueup demo --fast` refused its retrain).
     """
     if len(truth) < FEWEST:
         return STRENGTH
